@@ -1,0 +1,57 @@
+"""Structure-level data augmentation from single images.
+
+Fit one small generative pyramid per image (SinGAN, Shaham et al., ICCV 2019), keep it in a store, draw variants in a
+training pipeline. Names are loaded on first use, so that a command that needs no network starts without torch, and
+torchvision's transforms are loaded only when one is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from singan_aug._version import __version__
+
+if TYPE_CHECKING:
+    from singan_aug import errors as errors
+    from singan_aug.config import FitConfig as FitConfig
+    from singan_aug.config import fast as fast
+    from singan_aug.config import paper as paper
+    from singan_aug.dataset import fit_dataset as fit_dataset
+    from singan_aug.fitting import fit as fit
+    from singan_aug.pyramid import Pyramid as Pyramid
+    from singan_aug.pyramid import draw as draw
+    from singan_aug.pyramid import reconstruct as reconstruct
+    from singan_aug.store import make_key as make_key
+    from singan_aug.store import open_store as open_store
+    from singan_aug.transforms.torchvision import SinGANAugment as SinGANAugment
+
+__all__ = [
+    "FitConfig",
+    "Pyramid",
+    "SinGANAugment",
+    "__version__",
+    "draw",
+    "errors",
+    "fast",
+    "fit",
+    "fit_dataset",
+    "make_key",
+    "open_store",
+    "paper",
+    "reconstruct",
+]
+
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submodules=["errors"],
+    submod_attrs={
+        "config": ["FitConfig", "fast", "paper"],
+        "dataset": ["fit_dataset"],
+        "fitting": ["fit"],
+        "pyramid": ["Pyramid", "draw", "reconstruct"],
+        "store": ["make_key", "open_store"],
+        "transforms.torchvision": ["SinGANAugment"],
+    },
+)

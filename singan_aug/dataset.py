@@ -1,0 +1,296 @@
+"""fit_dataset(): walk folders, fit what is missing side by side, report progress, resume after any interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import Manager
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import joblib
+
+from singan_aug.config import FitConfig, fast
+from singan_aug.errors import FitDivergedError, ImageError
+from singan_aug.images import IMAGE_SUFFIXES, load_image, refuse_constant
+from singan_aug.pyramid.scales import Size, working_size
+from singan_aug.store import Store, make_key, open_store
+
+if TYPE_CHECKING:
+    from singan_aug.fitting import FitEvent
+
+__all__ = [
+    "FitReport",
+    "Found",
+    "Outcome",
+    "Plan",
+    "Progress",
+    "find_images",
+    "fit_dataset",
+    "plan_dataset",
+]
+
+Status = Literal["fitted", "present", "duplicate", "failed"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a walk found."""
+
+    images: tuple[Path, ...]  # sorted, each once
+    unreadable: tuple[tuple[Path, str], ...]  # folders that could not be listed, and why
+    ignored: int  # files that no image suffix marks
+
+
+@dataclass(frozen=True)
+class Todo:
+    """An image that has no pyramid yet."""
+
+    path: Path
+    key: str
+    size: Size  # (height, width) at which it is fitted
+    channels: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image."""
+
+    path: Path
+    status: Status
+    key: str = ""
+    message: str = ""  # why it failed, or which image it equals
+    notes: tuple[str, ...] = ()  # what decoding had to convert
+    process_sec: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do: the images to fit, and the outcomes known without fitting."""
+
+    todo: tuple[Todo, ...]
+    known: tuple[Outcome, ...]
+    ignored: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A fit under way."""
+
+    path: Path
+    event: FitEvent
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What became of every image, in the order of the walk."""
+
+    outcomes: tuple[Outcome, ...]
+    ignored: int
+
+    def with_status(self, status: Status) -> list[Outcome]:
+        """The outcomes of one kind."""
+        return [outcome for outcome in self.outcomes if outcome.status == status]
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """The images that could not be fitted."""
+        return self.with_status("failed")
+
+
+Event = Plan | Progress | Outcome
+OnEvent = Callable[[Event], None]
+
+
+def find_images(paths: Iterable[Path | str]) -> Found:
+    """Files named outright, whatever their suffix, and those with an image suffix in folders of any depth.
+
+    Links are followed, each folder is entered once, names that start with a dot are left out.
+    """
+    images: dict[Path, None] = {}
+    unreadable: list[tuple[Path, str]] = []
+    ignored = 0
+    for path in map(Path, paths):
+        if not path.is_dir():
+            images[path] = None
+            continue
+        for folder, names in _walk(path, unreadable):
+            for name in names:
+                if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                    images[folder / name] = None
+                else:
+                    ignored += 1
+    return Found(tuple(images), tuple(unreadable), ignored)
+
+
+def _walk(top: Path, unreadable: list[tuple[Path, str]]) -> Iterator[tuple[Path, list[str]]]:
+    def refuse(error: OSError) -> None:
+        unreadable.append((Path(error.filename or top), f"cannot list this folder: {error.strerror}"))
+
+    entered = {os.path.realpath(top)}
+    for folder, subfolders, names in os.walk(top, followlinks=True, onerror=refuse):
+        kept = []
+        for name in sorted(subfolders):
+            real = os.path.realpath(Path(folder) / name)
+            if not name.startswith(".") and real not in entered:
+                entered.add(real)
+                kept.append(name)
+        subfolders[:] = kept
+        yield Path(folder), sorted(name for name in names if not name.startswith("."))
+
+
+def plan_dataset(paths: Iterable[Path | str], store: Store, config: FitConfig, *, limit: int | None = None) -> Plan:
+    """Decode every image, fingerprint it and look it up. `limit` bounds how many images are looked at."""
+    found = find_images(paths)
+    with ThreadPool(min(8, joblib.cpu_count())) as pool:
+        looked = pool.map(lambda path: _look(path, store, config), found.images[:limit])
+    todo: dict[str, Todo] = {}
+    known = [Outcome(path, "failed", message=reason) for path, reason in found.unreadable]
+    for item in looked:
+        if isinstance(item, Outcome):
+            known.append(item)
+        elif item.key in todo:
+            known.append(Outcome(item.path, "duplicate", item.key, f"same image as {todo[item.key].path}", item.notes))
+        else:
+            todo[item.key] = item
+    return Plan(tuple(todo.values()), tuple(known), found.ignored)
+
+
+def _look(path: Path, store: Store, config: FitConfig) -> Todo | Outcome:
+    try:
+        image = load_image(path)
+        key = str(make_key(image.pixels, config))
+        if key in store:
+            return Outcome(path, "present", key, notes=image.notes)
+        height, width, channels = image.pixels.shape
+        size = working_size((height, width), config)
+        refuse_constant(image.pixels)
+        return Todo(path, key, size, channels, image.notes)
+    except ImageError as error:
+        return Outcome(path, "failed", message=str(error))
+
+
+def fit_dataset(
+    paths: Iterable[Path | str],
+    store: Store | str | None = None,
+    config: FitConfig | None = None,
+    *,
+    jobs: int | None = None,  # fits side by side; one for each core by default
+    device: str = "cpu",
+    limit: int | None = None,  # look at this many images at most
+    on_event: OnEvent | None = None,
+) -> FitReport:
+    """Fit a pyramid to every image that has none yet, and store it.
+
+    One image that cannot be fitted never stops the others. Interrupting loses only the fits under way: what is stored
+    stays, and the same call continues. Two calls on one store share the work, each image fitted by one of them.
+
+    Raises:
+        ConfigError: the config names a part that is not registered.
+        StoreError: the store cannot be written or has another format.
+        KeyboardInterrupt: after the workers have stopped.
+    """
+    config = config or fast()
+    store = open_store(store) if not isinstance(store, Store) else store
+    notify: OnEvent = on_event or (lambda _: None)
+    plan = plan_dataset(paths, store, config, limit=limit)
+    notify(plan)
+    outcomes = list(plan.known)
+    for outcome in outcomes:
+        notify(outcome)
+    if plan.todo:
+        store.prepare()
+        store.sweep()
+        outcomes += _fit_all(plan.todo, store.location, config, device, jobs, notify)
+        store.sweep()
+    return FitReport(tuple(sorted(outcomes, key=lambda outcome: str(outcome.path))), plan.ignored)
+
+
+def _fit_all(
+    todo: tuple[Todo, ...], location: str, config: FitConfig, device: str, jobs: int | None, notify: OnEvent
+) -> list[Outcome]:
+    jobs = min(jobs or joblib.cpu_count(), len(todo))
+    outcomes: list[Outcome] = []
+    with _channel(jobs, notify) as send:
+        for wait in (False, True):  # first whatever no other process is at, then wait for the rest
+            arguments = [(item, location, config, device, wait, send) for item in todo]
+            busy = []
+            for item, outcome in _side_by_side(arguments, jobs):
+                if outcome is None:
+                    busy.append(item)
+                else:
+                    outcomes.append(outcome)
+                    notify(outcome)
+            todo = tuple(busy)
+            if not todo:
+                break
+    return outcomes
+
+
+def _side_by_side(arguments: list[Any], jobs: int) -> Iterator[tuple[Todo, Outcome | None]]:
+    if jobs == 1:
+        yield from (_fit_one(*each) for each in arguments)
+        return
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        yield from parallel(joblib.delayed(_fit_in_worker)(*each) for each in arguments)
+
+
+def _fit_in_worker(*arguments: Any) -> tuple[Todo, Outcome | None]:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it stops the workers
+    return _fit_one(*arguments)
+
+
+def _fit_one(
+    item: Todo, location: str, config: FitConfig, device: str, wait: bool, send: Callable[[Progress], None]
+) -> tuple[Todo, Outcome | None]:
+    """Claim, fit and store one image. No outcome where another process is at it and `wait` is False."""
+    from singan_aug.fitting import fit
+
+    store = open_store(location)
+    with store.claim(item.key, wait=wait) as mine:
+        if not mine:
+            return item, None
+        if item.key in store:  # another process finished it since the plan was made
+            return item, Outcome(item.path, "present", item.key, notes=item.notes)
+        started_sec = time.process_time()
+        try:
+            image = load_image(item.path)
+            key = make_key(image.pixels, config)
+            pyramid = fit(image.pixels, config, device=device, on_event=lambda event: send(Progress(item.path, event)))
+        except (ImageError, FitDivergedError, MemoryError) as error:
+            return item, Outcome(item.path, "failed", item.key, str(error) or "out of memory", item.notes)
+        height, width, _ = image.pixels.shape
+        store.save(key, pyramid, name=item.path.name, source_size=(height, width))
+        return item, Outcome(
+            item.path, "fitted", str(key), notes=item.notes, process_sec=time.process_time() - started_sec
+        )
+
+
+@contextmanager
+def _channel(jobs: int, notify: OnEvent) -> Iterator[Callable[[Progress], None]]:
+    """A function that workers may call to report progress, in this process or another."""
+    if jobs == 1:
+        yield notify
+        return
+    with Manager() as manager:
+        queue = manager.Queue()
+
+        def listen() -> None:
+            for event in iter(queue.get, None):
+                notify(event)
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        try:
+            yield queue.put
+        finally:
+            queue.put(None)
+            listener.join()

@@ -1,0 +1,88 @@
+"""Everything this package raises on purpose.
+
+::
+
+    SinGANAugError
+    ├── ConfigError           (also ValueError)   a setting outside its range, or an unknown part
+    ├── ImageError            (also ValueError)   not an image that a pyramid can be fitted to
+    ├── StartScaleError       (also ValueError)   a start scale that the pyramid does not have
+    ├── FitDivergedError      (also RuntimeError) training went non-finite or collapsed, twice
+    └── StoreError
+        ├── MissingPyramidError (also KeyError)   no pyramid for this image or key
+        ├── CorruptPyramidError                   truncated or altered files
+        ├── StoreFormatError                      written by a newer format
+        └── StoreWriteError     (also OSError)    full disk, read-only folder, no permission
+
+Each message says what was expected, what was found and what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "ConfigError",
+    "CorruptPyramidError",
+    "FitDivergedError",
+    "ImageError",
+    "MissingPyramidError",
+    "SinGANAugError",
+    "StartScaleError",
+    "StoreError",
+    "StoreFormatError",
+    "StoreWriteError",
+]
+
+
+class SinGANAugError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigError(SinGANAugError, ValueError):
+    """A setting is outside its range, or names a part that is not registered."""
+
+
+class ImageError(SinGANAugError, ValueError):
+    """This is not an image that a pyramid can be fitted to."""
+
+
+class StartScaleError(SinGANAugError, ValueError):
+    """The pyramid has no such start scale."""
+
+
+class FitDivergedError(SinGANAugError, RuntimeError):
+    """Training at one scale went non-finite or collapsed to a constant."""
+
+    def __init__(self, reason: str, *, scale: int, step: int) -> None:
+        super().__init__(f"{reason} at scale {scale}, step {step}")
+        self.reason, self.scale, self.step = reason, scale, step
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword-only arguments do not survive the default pickling on the way back from a worker process.
+        return _restore_fit_diverged, (self.reason, self.scale, self.step)
+
+
+def _restore_fit_diverged(reason: str, scale: int, step: int) -> FitDivergedError:
+    return FitDivergedError(reason, scale=scale, step=step)
+
+
+class StoreError(SinGANAugError):
+    """A store could not do what was asked of it."""
+
+
+class MissingPyramidError(StoreError, KeyError):
+    """The store holds no pyramid for this image or key."""
+
+    __str__ = Exception.__str__  # KeyError would show the message's repr
+
+
+class CorruptPyramidError(StoreError):
+    """A stored pyramid is truncated or was altered."""
+
+
+class StoreFormatError(StoreError):
+    """The store was written by a newer version of this package."""
+
+
+class StoreWriteError(StoreError, OSError):
+    """The store's folder cannot be written: full disk, read-only folder or no permission."""

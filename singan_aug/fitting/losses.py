@@ -1,0 +1,72 @@
+"""The numbers that training minimises: pure functions of tensors, each with its source."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "critic_loss",
+    "generator_loss",
+    "gradient_penalty",
+    "random_projections",
+    "reconstruction_loss",
+    "sliced_wasserstein",
+]
+
+
+def critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """What the critic minimises: E[D(fake)] - E[D(real)] (Arjovsky et al. 2017, eq. 3)."""
+    return fake_scores.mean() - real_scores.mean()
+
+
+def generator_loss(fake_scores: Tensor) -> Tensor:
+    """What the generator minimises: -E[D(fake)] (Arjovsky et al. 2017, eq. 3)."""
+    return -fake_scores.mean()
+
+
+def gradient_penalty(
+    critic: nn.Module,
+    real: Tensor,  # [N, C, H, W]
+    fake: Tensor,  # [N, C, H, W], without a graph
+    generator: torch.Generator,
+) -> Tensor:
+    """Mean over pixels of (|gradient over channels| - 1)^2 at a random point between real and fake.
+
+    Gulrajani et al. 2017, eq. 3, with the norm over the channel dimension alone, per pixel, as SinGAN has it.
+    """
+    share = torch.rand(1, generator=generator).to(real.device)
+    between = (share * real + (1 - share) * fake).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    penalty: Tensor = (gradient.norm(2, dim=1) - 1).square().mean()
+    return penalty
+
+
+def reconstruction_loss(reconstruction: Tensor, real: Tensor) -> Tensor:
+    """Mean squared error (Shaham et al. 2019, eq. 6)."""
+    return F.mse_loss(reconstruction, real)
+
+
+def random_projections(count: int, channels: int, patch_px: int, generator: torch.Generator) -> Tensor:
+    """Unit-norm random filters [count, channels, patch_px, patch_px]; every second one has zero mean in each channel.
+
+    Without the zero-mean half, brightness takes most of every projection and texture is hardly compared.
+    """
+    filters = torch.randn(count, channels, patch_px, patch_px, generator=generator)
+    filters[::2] -= filters[::2].mean((2, 3), keepdim=True)
+    norms: Tensor = filters.flatten(1).norm(dim=1)
+    return filters / norms.reshape(-1, 1, 1, 1)
+
+
+def sliced_wasserstein(
+    fake: Tensor,  # [N, C, H, W]
+    real: Tensor,  # [N, C, H, W], as many pixels as fake
+    projections: Tensor,  # [P, C, p, p]
+) -> Tensor:
+    """Mean squared difference of the sorted projections of all p x p patches: a sliced 2-Wasserstein distance.
+
+    Between the patch distributions of two images, as in Elnekave & Weiss 2022 (GPDM), eq. 3.
+    """
+    a, b = (F.conv2d(image, projections).transpose(0, 1).flatten(1).sort(dim=1).values for image in (fake, real))
+    return (a - b).square().mean()

@@ -1,0 +1,309 @@
+"""The only place where layouts, ranges and dtypes change.
+
+An image is one of three things inside this package:
+
+- *pixels*: uint8 array [H, W, C], C = 1 (grey), 3 (RGB) or 4 (RGB and a mask);
+- *signed*: float tensor [N, C, H, W] in [-1, 1], what networks see;
+- *unit*: float tensor [N, C, H, W] in [0, 1], what users get.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from singan_aug.errors import ImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "LoadedImage",
+    "Pixels",
+    "is_grey",
+    "like",
+    "load_image",
+    "pixels_to_pil",
+    "refuse_constant",
+    "resize_pixels",
+    "to_pixels",
+    "to_signed",
+    "to_unit",
+    "turn",
+    "turn_between",
+    "turn_pixels",
+    "unit_to_pil",
+]
+
+Pixels = NDArray[np.uint8]
+
+# What a walk through a folder takes for an image; a file named outright is tried whatever its suffix.
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
+
+_WIDE_INTEGER_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
+_KEPT_MODES = {"L": "L", "1": "L", "LA": "L", "La": "L", "RGBA": "RGBA", "RGBa": "RGBA"}
+_EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """A decoded file: its pixels, upright, and what had to be done to get them."""
+
+    pixels: Pixels  # [H, W, 1 or 3]
+    notes: tuple[str, ...]  # one clause for each conversion, "" left out
+
+
+def load_image(path: Path | str) -> LoadedImage:
+    """Decode one file by fixed rules, the ones torchvision's `ImageFolder` follows, but for these:
+
+    EXIF rotation is applied; 16-bit values are divided by 257, floats in [0, 1] multiplied by 255; of several frames
+    the first is taken; transparency is dropped; an RGB image whose three channels are equal counts as grey.
+
+    Raises `ImageError` that says what was found: not an image, truncated, empty, unreadable, too large.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError("expected an image, got an empty file (0 bytes): restore or delete it")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # Pillow's advice on odd metadata is not the user's concern
+            with Image.open(path) as image:
+                return _decode(image)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        what = "a link to nothing" if path.is_symlink() else "no such file"
+        raise ImageError(f"expected an image, got {what}: restore or remove it") from None
+    except PermissionError:
+        raise ImageError("no permission to read it: change its mode or owner") from None
+    except IsADirectoryError:
+        raise ImageError("expected a file, got a folder") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise ImageError(f"more than {limit:.0f} million pixels: shrink it first") from None
+    except UnidentifiedImageError:
+        raise ImageError("not an image that Pillow can read: convert it to PNG or JPEG") from None
+    except MemoryError:
+        raise ImageError("too large for this machine's memory: shrink it first") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's words for truncated and broken files
+        raise ImageError(f"broken or truncated ({error}): restore it from its source") from None
+
+
+def _decode(image: Image.Image) -> LoadedImage:
+    notes = []
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        notes.append(f"first of {frames} frames")
+    image.load()
+    if image.mode in _WIDE_INTEGER_MODES:
+        notes.append("16 bits reduced to 8")
+    elif image.mode == "F":
+        notes.append("floats multiplied by 255")
+    elif "A" in image.getbands() or "transparency" in image.info:
+        notes.append("transparency dropped")
+    elif image.mode not in {"L", "RGB", "1", "P"}:
+        notes.append(f"{image.mode} converted to RGB")
+    if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
+        notes.append("turned upright by its EXIF tag")
+        image = ImageOps.exif_transpose(image)
+    pixels = to_pixels(image)[..., :3]
+    if pixels.shape[-1] == 3 and is_grey(pixels):
+        pixels = pixels[..., :1]
+    return LoadedImage(np.ascontiguousarray(pixels), tuple(notes))
+
+
+def is_grey(pixels: Pixels) -> bool:
+    """Whether the first three channels are equal everywhere, or there is one only."""
+    if pixels.shape[-1] < 3:
+        return True
+    red = pixels[..., 0]
+    return bool(np.array_equal(red, pixels[..., 1]) and np.array_equal(red, pixels[..., 2]))
+
+
+def refuse_constant(pixels: Pixels) -> None:
+    """Raise `ImageError` where every pixel has the same colour."""
+    if (pixels[..., :3] == pixels[:1, :1, :3]).all():
+        raise ImageError("every pixel has the same value: there is no structure to learn, leave this image out")
+
+
+def to_pixels(image: Any) -> Pixels:
+    """uint8 pixels [H, W, C], C in {1, 3, 4}, of a PIL image, an [H, W] or [H, W, C] uint8 array, or a [C, H, W] tensor
+    (uint8, or float in [0, 1]).
+
+    Raises `ImageError` for any other type, dtype, range or channel count.
+    """
+    if isinstance(image, Image.Image):
+        return _pil_to_pixels(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8:
+            raise ImageError(
+                f"expected a uint8 array, got {image.dtype}: scale to 0..255 and cast, or pass a float tensor"
+            )
+        pixels = image[..., None] if image.ndim == 2 else image
+        return _checked(pixels, "array of shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]", image.shape)
+    if hasattr(image, "detach"):
+        return _tensor_to_pixels(image)
+    raise ImageError(f"expected a PIL image, a uint8 array or a tensor, got {type(image).__name__}")
+
+
+def _checked(pixels: NDArray[Any], wanted: str, shape: tuple[int, ...]) -> Pixels:
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4) or 0 in pixels.shape:
+        raise ImageError(f"expected a {wanted}, got shape {list(shape)}")
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def _pil_to_pixels(image: Image.Image) -> Pixels:
+    if image.mode in _WIDE_INTEGER_MODES:
+        wide = np.asarray(image).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ImageError(f"expected integers in 0..65535, got {wide.min()}..{wide.max()}: rescale them")
+        return np.asarray((wide + 128) // 257, dtype=np.uint8)[..., None]
+    if image.mode == "F":
+        floats = np.asarray(image)
+        if not np.isfinite(floats).all() or floats.min() < 0 or floats.max() > 1:
+            raise ImageError(f"expected floats in [0, 1], got {floats.min():g}..{floats.max():g}: rescale them")
+        return np.asarray(np.rint(floats * 255), dtype=np.uint8)[..., None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a palette's transparency is dropped on purpose
+        mode = _KEPT_MODES.get(image.mode, "RGB")
+        array = np.asarray(image if image.mode == mode else image.convert(mode))
+    return np.array(array[..., None] if array.ndim == 2 else array)
+
+
+def _tensor_to_pixels(image: Tensor) -> Pixels:
+    import torch
+
+    array = image.detach()
+    if array.ndim == 2:
+        array = array[None]
+    if array.is_floating_point():
+        if not bool(torch.isfinite(array).all()) or float(array.min()) < 0 or float(array.max()) > 1:
+            raise ImageError(
+                f"expected a float tensor in [0, 1], got {float(array.min()):g}..{float(array.max()):g}: "
+                "augment before normalising"
+            )
+        array = (array * 255).round().to(torch.uint8)
+    elif array.dtype != torch.uint8:
+        raise ImageError(f"expected a uint8 or float tensor, got {array.dtype}")
+    moved = array.movedim(0, -1).cpu().numpy() if array.ndim == 3 else array.cpu().numpy()
+    return _checked(moved, "tensor of shape [1, H, W], [3, H, W] or [4, H, W]", tuple(image.shape))
+
+
+def to_signed(pixels: Pixels) -> Tensor:
+    """Pixels [H, W, C] to a float tensor [1, C, H, W] in [-1, 1]."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))[None].astype(np.float32) / 127.5 - 1.0)
+
+
+def to_unit(signed: Tensor) -> Tensor:
+    """[N, C, H, W] in [-1, 1] to [N, C, H, W] in [0, 1], clamped."""
+    return ((signed + 1.0) / 2.0).clamp(0.0, 1.0)
+
+
+def resize_pixels(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Antialiased bicubic resize to (height, width), for the one step from the file's size to the pyramid's."""
+    if pixels.shape[:2] == size:
+        return pixels
+    bands = [
+        Image.fromarray(pixels[..., i]).resize(size[::-1], Image.Resampling.BICUBIC) for i in range(pixels.shape[-1])
+    ]
+    return np.stack([np.asarray(band) for band in bands], axis=-1)
+
+
+def unit_to_pil(unit: Tensor) -> Image.Image:
+    """One image [C, H, W] in [0, 1] as PIL "L" or "RGB"; a fourth channel is dropped."""
+    return pixels_to_pil((unit[:3] * 255).round().byte().movedim(0, -1).cpu().numpy())
+
+
+def pixels_to_pil(pixels: Pixels) -> Image.Image:
+    """Pixels [H, W, 1 or 3] as PIL "L" or "RGB"."""
+    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+
+
+def like(unit: Tensor, template: Any) -> Any:
+    """The image `unit`, [C, H, W] in [0, 1], as the same kind of thing as `template`: type, mode, dtype, device.
+
+    Sizes must agree already. Grey is repeated into colour and colour averaged (ITU-R 601) into grey; a fourth channel
+    of the template (alpha, mask) is kept as it is.
+    """
+    if isinstance(template, Image.Image):
+        return _like_pil(unit, template)
+    channels = template.shape[-3]
+    image = _with_channels(unit, channels, keep=lambda: to_unit_channels(template)[3:4])
+    if template.is_floating_point():
+        return image.to(template.device, template.dtype)
+    return (image * 255).round().to(template.device, template.dtype)
+
+
+def to_unit_channels(template: Tensor) -> Tensor:
+    """A [C, H, W] tensor, uint8 or float in [0, 1], as float in [0, 1]."""
+    return template.float() if template.is_floating_point() else template.float() / 255.0
+
+
+def _with_channels(unit: Tensor, channels: int, keep: Callable[[], Tensor]) -> Tensor:
+    import torch
+
+    colour = unit[:3]
+    if channels == 1 and colour.shape[0] == 3:
+        weights = torch.tensor([0.299, 0.587, 0.114], device=unit.device)
+        return (colour * weights[:, None, None]).sum(0, keepdim=True)
+    if channels >= 3 and colour.shape[0] == 1:
+        colour = colour.expand(3, -1, -1)
+    if channels == 4:
+        return unit if unit.shape[0] == 4 else torch.cat([colour, keep().to(unit.device)])
+    return colour
+
+
+def _like_pil(unit: Tensor, template: Image.Image) -> Image.Image:
+    colour = unit_to_pil(unit)
+    mode = template.mode
+    if mode in _WIDE_INTEGER_MODES:
+        wide = np.asarray(colour.convert("L")).astype(np.int64) * 257
+        dtype = np.asarray(template).dtype
+        return Image.frombytes(mode, colour.size, wide.astype(dtype).tobytes())
+    if mode == "F":
+        return Image.fromarray(np.asarray(colour.convert("L"), dtype=np.float32) / 255.0)
+    if mode == "P":
+        return colour.convert("RGB").quantize(palette=template)
+    image = colour if colour.mode == mode else colour.convert(mode)
+    if "A" in template.getbands():
+        image.putalpha(template.getchannel("A"))
+    return image
+
+
+def turn(image: Tensor, turn_code: int) -> Tensor:
+    """A tensor [..., H, W] in one of the eight orientations of a rectangle.
+
+    Bit 4 of `turn_code` swaps rows and columns first; then bit 2 reverses the rows and bit 1 the columns.
+    """
+    if turn_code & 4:
+        image = image.transpose(-1, -2)
+    axes = [axis for bit, axis in ((2, -2), (1, -1)) if turn_code & bit]
+    return image.flip(axes) if axes else image
+
+
+def turn_pixels(pixels: Pixels, turn_code: int) -> Pixels:
+    """The same for pixels [H, W, C]."""
+    if turn_code & 4:
+        pixels = pixels.transpose(1, 0, 2)
+    return pixels[:: -1 if turn_code & 2 else 1, :: -1 if turn_code & 1 else 1]
+
+
+def inverse_turn(turn_code: int) -> int:
+    """The turn that undoes another: turn(turn(x, c), inverse_turn(c)) is x."""
+    return turn_code if not turn_code & 4 else 4 | (turn_code & 2) >> 1 | (turn_code & 1) << 1
+
+
+def turn_between(image: Tensor, own_code: int, wanted_code: int) -> Tensor:
+    """Bring [..., H, W] into the orientation of another copy of the picture; the codes take each to a common one."""
+    return turn(turn(image, own_code), inverse_turn(wanted_code))

@@ -1,0 +1,80 @@
+"""Sizes of every scale of a pyramid: pure arithmetic, no torch. Scale 0 is the coarsest."""
+
+from __future__ import annotations
+
+import math
+
+from singan_aug.config import FitConfig
+from singan_aug.errors import ImageError, StartScaleError
+
+__all__ = [
+    "SMALLEST_SIDE_PX",
+    "Size",
+    "resolve_start_scale",
+    "scale_sizes",
+    "scale_widths",
+    "sizes_for",
+    "working_size",
+]
+
+Size = tuple[int, int]  # (height, width)
+
+SMALLEST_SIDE_PX = 12  # below it an 11 px receptive field sees the whole side and there is nothing to rearrange
+
+
+def working_size(source_size: Size, config: FitConfig) -> Size:
+    """Size of the finest scale: the source's own, or shrunk so that its long side is `finest_px`.
+
+    Raises `ImageError` where that leaves a short side under `SMALLEST_SIDE_PX`.
+    """
+    ratio = min(1.0, config.finest_px / max(source_size))
+    height, width = (max(1, round(side * ratio)) for side in source_size)
+    if min(height, width) < SMALLEST_SIDE_PX:
+        raise ImageError(
+            f"expected at least {SMALLEST_SIDE_PX} px on the short side, got {source_size[1]}x{source_size[0]}"
+            + (f", fitted at {width}x{height}" if ratio < 1 else "")
+            + ": use a larger or less elongated image"
+        )
+    return height, width
+
+
+def scale_sizes(finest: Size, config: FitConfig) -> tuple[Size, ...]:
+    """Sizes from the coarsest to the finest scale, for an image of size `finest`.
+
+    The count follows the released code, ceil(log(coarsest / short side) / log(factor)) + 2, and the ratio is then
+    chosen so that both ends land exactly: r = (coarsest / short side)^(1 / (count - 1)). An image no larger than the
+    coarsest scale has that scale alone.
+    """
+    short = min(finest)
+    if short <= config.coarsest_px:
+        return (finest,)
+    depth = math.ceil(math.log(config.coarsest_px / short) / math.log(config.scale_factor)) + 1
+    ratio = (config.coarsest_px / short) ** (1 / depth)
+    # The released code takes the ceiling; the tolerance keeps 25.000000001 from becoming 26.
+    return tuple(
+        (math.ceil(finest[0] * ratio**up - 1e-6), math.ceil(finest[1] * ratio**up - 1e-6))
+        for up in range(depth, -1, -1)
+    )
+
+
+def scale_widths(count: int, config: FitConfig) -> tuple[int, ...]:
+    """Channels of the networks at each scale: width * 2^(scale // width_doubles_every), at most `width_max`."""
+    every = config.width_doubles_every or count
+    return tuple(min(config.width * 2 ** (scale // every), config.width_max) for scale in range(count))
+
+
+def sizes_for(sizes: tuple[Size, ...], finest: Size) -> tuple[Size, ...]:
+    """The sizes of a pyramid, stretched so that the finest scale has another size or aspect."""
+    tall, wide = finest[0] / sizes[-1][0], finest[1] / sizes[-1][1]
+    return (*((max(1, round(h * tall)), max(1, round(w * wide))) for h, w in sizes[:-1]), finest)
+
+
+def resolve_start_scale(start_scale: int, count: int) -> int:
+    """A start scale in 0..count-1; negative ones count from the finest. Raises `StartScaleError` for any other."""
+    scale = start_scale + count if start_scale < 0 else start_scale
+    if not 0 <= scale < count:
+        raise StartScaleError(
+            f"expected a start scale in 0..{count - 1} (or -{count}..-1, counted from the finest), got {start_scale}: "
+            f"this pyramid has {count} scale{'s' if count > 1 else ''}"
+        )
+    return scale

@@ -1,0 +1,65 @@
+"""Store: the seam between pyramids and where they live."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from singan_aug.store._key import Key
+from singan_aug.store._manifest import Manifest
+
+if TYPE_CHECKING:
+    from singan_aug.pyramid import Pyramid
+
+__all__ = ["Store"]
+
+
+class Store(ABC):
+    """Pyramids by key. A backend writes five methods; constructing one touches nothing."""
+
+    location: str  # what a message calls it and `open_store` takes
+
+    @abstractmethod
+    def keys(self) -> Iterator[str]:
+        """Keys of all complete pyramids, sorted."""
+
+    @abstractmethod
+    def manifest(self, key: str) -> Manifest:
+        """What is known of a pyramid. Raises `MissingPyramidError`, `CorruptPyramidError`, `StoreFormatError`."""
+
+    @abstractmethod
+    def load(self, key: str) -> Pyramid:
+        """The pyramid, on the CPU, its checksums verified. Raises as `manifest` does."""
+
+    @abstractmethod
+    def save(
+        self, key: Key, pyramid: Pyramid, *, name: str = "", source_size: tuple[int, int] | None = None
+    ) -> Manifest:
+        """Keep a pyramid, whole or not at all. `name` and `source_size` (height, width) describe the source image.
+
+        Raises `StoreWriteError`.
+        """
+
+    @abstractmethod
+    def remove(self, key: str) -> None:
+        """Forget a pyramid. Raises `MissingPyramidError`, `StoreWriteError`."""
+
+    def __contains__(self, key: str) -> bool:
+        return key in set(self.keys())
+
+    def find(self, fingerprint: str) -> list[str]:
+        """Keys of the pyramids fitted to one image, sorted: one for each config."""
+        return [key for key in self.keys() if key.startswith(f"{fingerprint}-")]
+
+    def prepare(self) -> None:
+        """Make the place ready for writing. Raises `StoreWriteError`, `StoreFormatError`."""
+
+    def sweep(self) -> None:
+        """Clear what writes that were cut short left behind. Raises `StoreWriteError`."""
+
+    def claim(self, key: str, *, wait: bool) -> AbstractContextManager[bool]:
+        """A context in which no other process fits this key; False where another does and `wait` is False."""
+        del key, wait
+        return nullcontext(True)

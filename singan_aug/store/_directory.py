@@ -1,0 +1,273 @@
+"""The default store: a folder. Written aside, verified, renamed, the manifest last; reads never lock.
+
+::
+
+    ROOT/store.json                                    format version
+    ROOT/pyramids/AB/KEY/pyramid.safetensors           AB: the first two digits of KEY
+    ROOT/pyramids/AB/KEY/manifest.json                 exists exactly when the pyramid is complete
+    ROOT/partial/KEY.RANDOM/                           being written; safe to delete when nothing runs
+    ROOT/claims/KEY.lock                               held by the process that fits KEY
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from singan_aug.errors import CorruptPyramidError, MissingPyramidError, StoreWriteError
+from singan_aug.store._base import Store
+from singan_aug.store._key import Key
+from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum, refuse_newer
+
+if TYPE_CHECKING:
+    from singan_aug.pyramid import Pyramid
+
+__all__ = ["DirectoryStore"]
+
+_KEY = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}")
+_STORE_FILE = "store.json"
+_STORE_TEXT = json.dumps({"format": "singan-aug store", "format_version": FORMAT_VERSION}) + "\n"
+
+
+class DirectoryStore(Store):
+    """Pyramids in a folder that many processes may read and write at once."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser().absolute()
+        self.location = str(self.root)
+
+    def __repr__(self) -> str:
+        return f"DirectoryStore({self.location!r})"
+
+    def keys(self) -> Iterator[str]:
+        """Keys of all complete pyramids, sorted. Raises `StoreFormatError`, `CorruptPyramidError`."""
+        self._check_format()
+        for shard in sorted(_listed(self.root / "pyramids")):
+            for key in sorted(_listed(self.root / "pyramids" / shard)):
+                if self._complete(key):
+                    yield key
+
+    def __contains__(self, key: str) -> bool:
+        return self._complete(key)
+
+    def find(self, fingerprint: str) -> list[str]:
+        """Keys of the pyramids fitted to one image: one folder is listed, whatever the store's size."""
+        self._check_format()
+        found = _listed(self.root / "pyramids" / fingerprint[:2])
+        return sorted(key for key in found if key.startswith(f"{fingerprint}-") and self._complete(key))
+
+    def manifest(self, key: str) -> Manifest:
+        """What is known of a pyramid; one flipped byte in its file is noticed."""
+        path = self._entry(key) / MANIFEST_NAME
+        data = self._read(path, key)
+        try:
+            manifest = Manifest.from_json(data.decode(), str(path))
+        except UnicodeDecodeError:
+            raise CorruptPyramidError(f"{path}: not a manifest that this package wrote") from None
+        if manifest.key != key:
+            raise CorruptPyramidError(f"{path}: it describes {manifest.key}, not {key}")
+        return manifest
+
+    def load(self, key: str) -> Pyramid:
+        """The pyramid, its checksums verified."""
+        from singan_aug.store._codec import decode  # torch: not needed to list, find or remove
+
+        manifest = self.manifest(key)
+        path = self._entry(key) / WEIGHTS_NAME
+        weights = self._read(path, key)
+        if len(weights) != manifest.weights_bytes:
+            raise CorruptPyramidError(
+                f"{path}: expected {manifest.weights_bytes} bytes, got {len(weights)}: " + _remedy(key)
+            )
+        if checksum(weights) != manifest.weights_checksum:
+            raise CorruptPyramidError(f"{path}: its checksum is not the manifest's: " + _remedy(key))
+        return decode(weights, manifest, str(path))
+
+    def save(
+        self, key: Key, pyramid: Pyramid, *, name: str = "", source_size: tuple[int, int] | None = None
+    ) -> Manifest:
+        """Write aside, read back, rename; the manifest last. A pyramid under the same key is replaced."""
+        from singan_aug.store._codec import encode
+
+        weights, dtype = encode(pyramid)
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            key=str(key),
+            fingerprint=key.fingerprint.digest,
+            turn_code=key.fingerprint.turn_code,
+            name=name,
+            source_size=source_size or pyramid.size,
+            channels=pyramid.channels,
+            scale_sizes=tuple(scale.size for scale in pyramid.scales),
+            config=pyramid.config,
+            provenance=dict(pyramid.provenance),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            weights_dtype=dtype,
+            weights_bytes=len(weights),
+            weights_checksum=checksum(weights),
+        )
+        self.prepare()
+        with self._writing():
+            aside = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.root / "partial"))
+            try:
+                entry = self._entry(str(key))
+                entry.mkdir(parents=True, exist_ok=True)
+                for file_name, data in ((WEIGHTS_NAME, weights), (MANIFEST_NAME, manifest.to_json().encode())):
+                    _write_verified(aside / file_name, data)
+                (entry / MANIFEST_NAME).unlink(missing_ok=True)  # never an old manifest beside new weights
+                for file_name in (WEIGHTS_NAME, MANIFEST_NAME):
+                    (aside / file_name).replace(entry / file_name)
+                    _sync(entry)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        return manifest
+
+    def remove(self, key: str) -> None:
+        """Forget a pyramid, complete or broken: the manifest goes first."""
+        entry = self._entry(key)
+        if not entry.is_dir():
+            raise self._missing(key)
+        with self._writing():
+            (entry / MANIFEST_NAME).unlink(missing_ok=True)
+            shutil.rmtree(entry)
+            (self.root / "claims" / f"{key}.lock").unlink(missing_ok=True)
+
+    def prepare(self) -> None:
+        """Make the folders, and check that they can be written."""
+        self._check_format()
+        with self._writing():
+            for folder in ("pyramids", "partial", "claims"):
+                (self.root / folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root / "partial") as probe:
+                probe.write(b"0")
+            if not (self.root / _STORE_FILE).exists():
+                handle, aside = tempfile.mkstemp(dir=self.root / "partial")
+                os.close(handle)
+                _write_verified(Path(aside), _STORE_TEXT.encode())
+                Path(aside).chmod(0o644)
+                Path(aside).replace(self.root / _STORE_FILE)
+
+    @contextmanager
+    def claim(self, key: str, *, wait: bool) -> Iterator[bool]:
+        """The operating system releases a claim when its process ends, however it ends."""
+        lock = FileLock(self.root / "claims" / f"{key}.lock", timeout=-1 if wait else 0)
+        try:
+            with self._writing():
+                (self.root / "claims").mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def incomplete(self) -> list[str]:
+        """Keys of entries without a manifest: a write that was cut short. `sweep` clears them."""
+        shards = _listed(self.root / "pyramids")
+        found = {key for shard in shards for key in _listed(self.root / "pyramids" / shard) if not self._complete(key)}
+        found |= {name.partition(".")[0] for name in _listed(self.root / "partial")}
+        return sorted(key for key in found if _KEY.fullmatch(key))
+
+    def sweep(self) -> None:
+        """Delete what cut-short writes left behind, except where a living process holds the claim."""
+        for key in self.incomplete():
+            with self.claim(key, wait=False) as mine:
+                if not mine:
+                    continue
+                with self._writing():
+                    for leftover in (self.root / "partial").glob(f"{key}.*"):
+                        shutil.rmtree(leftover, ignore_errors=True)
+                    if not self._complete(key):
+                        shutil.rmtree(self._entry(key), ignore_errors=True)
+
+    def _entry(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise MissingPyramidError(f"expected a key such as `singan-aug ls` prints, got {key!r}")
+        return self.root / "pyramids" / key[:2] / key
+
+    def _complete(self, key: str) -> bool:
+        return bool(_KEY.fullmatch(key)) and (self._entry(key) / MANIFEST_NAME).exists()
+
+    def _missing(self, key: str) -> MissingPyramidError:
+        return MissingPyramidError(f"no pyramid {key} in {self.location}: see `singan-aug ls` for those it has")
+
+    def _read(self, path: Path, key: str) -> bytes:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            if path.name == WEIGHTS_NAME and self._complete(key):
+                raise CorruptPyramidError(f"{path}: missing beside its manifest: " + _remedy(key)) from None
+            raise self._missing(key) from None
+        except OSError as error:
+            raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror})") from None
+
+    def _check_format(self) -> None:
+        path = self.root / _STORE_FILE
+        try:
+            text = path.read_text(errors="replace")
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror})") from None
+        if text == _STORE_TEXT:
+            return
+        with suppress(ValueError, TypeError, AttributeError):
+            refuse_newer(json.loads(text).get("format_version"), str(path))
+        raise CorruptPyramidError(
+            f"{path}: altered; expected {_STORE_TEXT.strip()}: restore that line to read the store"
+        )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Timeout:
+            raise
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StoreWriteError(
+                f"cannot write to the store {self.location}: {reason}; free space or change its permissions, "
+                "or name another folder with --cache"
+            ) from error
+
+
+def _remedy(key: str) -> str:
+    return f"remove it with `singan-aug rm {key}` and fit the image again"
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 (names alone: this is on every look-up's path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _write_verified(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    if path.read_bytes() != data:
+        raise OSError(f"{path.name} does not read back as it was written")
+
+
+def _sync(folder: Path) -> None:
+    if os.name == "nt":
+        return  # folders cannot be synced there
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,87 @@
+"""By what a pyramid is found: the fingerprint of an image, and the key made of it and the config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from singan_aug.config import FitConfig
+from singan_aug.images import Pixels, is_grey, to_pixels, turn_pixels
+from singan_aug.store._manifest import FORMAT_VERSION
+
+__all__ = ["Fingerprint", "Key", "fingerprint", "make_key"]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Which picture this is, and which way round it is held."""
+
+    digest: str  # 32 hexadecimal digits, equal for all eight flips and quarter turns of a picture
+    turn_code: int  # images.turn(image, turn_code) is the orientation that was hashed
+
+
+@dataclass(frozen=True)
+class Key:
+    """Where the pyramid of (pixels, config) lives. `str(key)` is the key itself, "FINGERPRINT-DIGEST"."""
+
+    fingerprint: Fingerprint
+    digest: str  # 16 hexadecimal digits over the config, the format version and, with a mask, its pixels
+
+    def __str__(self) -> str:
+        return f"{self.fingerprint.digest}-{self.digest}"
+
+
+def fingerprint(image: Any) -> Fingerprint:
+    """Fingerprint of an image's decoded pixels (anything `images.to_pixels` takes).
+
+    Equal pixels only: one changed value gives another fingerprint. The same for grey as one channel or as three equal
+    ones, without regard to a fourth channel (alpha, mask), and for a picture however it is flipped or turned, so that
+    a pipeline that ignores a file's EXIF rotation, or flips before it augments, still finds the pyramid.
+    Raises `ImageError`.
+    """
+    pixels = to_pixels(image)
+    pixels = pixels[..., :1] if is_grey(pixels) else pixels[..., :3]
+    hashed = [(_digest(turn_pixels(pixels, code)), code) for code in _upright_turns(pixels)]
+    return Fingerprint(*min(hashed))
+
+
+def make_key(image: Any, config: FitConfig) -> Key:
+    """Key over the decoded pixels, the whole config and the store's format version. Raises `ImageError`."""
+    pixels = to_pixels(image)
+    found = fingerprint(pixels)
+    rest = xxhash.xxh3_64(f"{FORMAT_VERSION}/{pixels.shape[-1] == 4}/{config.digest()}".encode())
+    if pixels.shape[-1] == 4:
+        rest.update(_digest(turn_pixels(pixels[..., 3:], found.turn_code)).encode())
+    return Key(found, rest.hexdigest())
+
+
+def _digest(pixels: Pixels) -> str:
+    shape = "x".join(str(side) for side in pixels.shape)
+    hasher = xxhash.xxh3_128(shape.encode())
+    hasher.update(np.ascontiguousarray(pixels).data)
+    return hasher.hexdigest()
+
+
+def _upright_turns(pixels: Pixels) -> list[int]:
+    """The turns that bring a picture into its standard orientation: one, or several where it is symmetric.
+
+    First moments of brightness about the centre decide, in exact integers: a flip negates one, swapping the axes swaps
+    them. Standard is: both non-negative, the vertical one not smaller.
+    """
+    height, width = pixels.shape[:2]
+    rows = pixels.reshape(height, -1).sum(axis=1, dtype=np.int64)
+    columns = pixels.sum(axis=0, dtype=np.int64).sum(axis=1)
+    down = int(rows @ (2 * np.arange(height) - (height - 1)))
+    right = int(columns @ (2 * np.arange(width) - (width - 1)))
+    turns = []
+    for swap in (0, 4):
+        first, second = (right, down) if swap else (down, right)
+        if abs(first) < abs(second):
+            continue
+        for flips in range(4):
+            if (-first if flips & 2 else first) >= 0 and (-second if flips & 1 else second) >= 0:
+                turns.append(swap | flips)
+    return turns

@@ -1,0 +1,84 @@
+"""A bounded in-process layer over another store: a pyramid that was loaded lately is not read again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from singan_aug.store._base import Store
+from singan_aug.store._key import Key
+from singan_aug.store._manifest import Manifest
+
+if TYPE_CHECKING:
+    from singan_aug.pyramid import Pyramid
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore(Store):
+    """Keeps the pyramids loaded last, up to `limit_bytes` of tensors; everything else goes to the store beneath."""
+
+    def __init__(self, beneath: Store, limit_bytes: int = 256 * 2**20) -> None:
+        self.beneath = beneath
+        self.location = beneath.location
+        self.limit_bytes = limit_bytes
+        self._kept: OrderedDict[str, tuple[Pyramid, Manifest, int]] = OrderedDict()
+        self._kept_bytes = 0
+
+    def keys(self) -> Iterator[str]:
+        """Those of the store beneath."""
+        return self.beneath.keys()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._kept or key in self.beneath
+
+    def find(self, fingerprint: str) -> list[str]:
+        """From the store beneath, so that pyramids fitted meanwhile are found."""
+        return self.beneath.find(fingerprint)
+
+    def manifest(self, key: str) -> Manifest:
+        """From memory where the pyramid is kept."""
+        return self._kept[key][1] if key in self._kept else self.beneath.manifest(key)
+
+    def load(self, key: str) -> Pyramid:
+        """From memory where it is kept; otherwise read, and kept in place of those used longest ago."""
+        if key not in self._kept:
+            pyramid, manifest = self.beneath.load(key), self.beneath.manifest(key)
+            size = sum(tensor.numel() * tensor.element_size() for tensor in pyramid.tensors().values())
+            self._kept[key] = (pyramid, manifest, size)
+            self._kept_bytes += size
+            while self._kept_bytes > self.limit_bytes and len(self._kept) > 1:
+                _, (_, _, freed) = self._kept.popitem(last=False)
+                self._kept_bytes -= freed
+        self._kept.move_to_end(key)
+        return self._kept[key][0]
+
+    def save(
+        self, key: Key, pyramid: Pyramid, *, name: str = "", source_size: tuple[int, int] | None = None
+    ) -> Manifest:
+        """To the store beneath; what was kept under this key is dropped."""
+        self._drop(str(key))
+        return self.beneath.save(key, pyramid, name=name, source_size=source_size)
+
+    def remove(self, key: str) -> None:
+        """Here and beneath."""
+        self._drop(key)
+        self.beneath.remove(key)
+
+    def prepare(self) -> None:
+        """The store beneath."""
+        self.beneath.prepare()
+
+    def sweep(self) -> None:
+        """The store beneath."""
+        self.beneath.sweep()
+
+    def claim(self, key: str, *, wait: bool) -> AbstractContextManager[bool]:
+        """The store beneath's claim."""
+        return self.beneath.claim(key, wait=wait)
+
+    def _drop(self, key: str) -> None:
+        if key in self._kept:
+            self._kept_bytes -= self._kept.pop(key)[2]
