@@ -43,7 +43,7 @@ __all__ = [
     "reconstruct",
 ]
 
-__getattr__, __dir__, _ = lazy_loader.attach(
+__getattr__, _, _ = lazy_loader.attach(
     __name__,
     submodules=["errors"],
     submod_attrs={
@@ -55,3 +55,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "transforms.torchvision": ["SinGANAugment"],
     },
 )
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -6,23 +6,24 @@ import json
 from typing import Annotated, Any
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from singan_aug.errors import ConfigError
 
 __all__ = ["PRESETS", "FitConfig", "fast", "paper", "preset"]
 
 Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]  # -0.0 is 0.0
 
 
 class FitConfig(BaseModel):
     """How a pyramid is fitted: sizes, networks, noise, objective, schedule and seed.
 
-    Frozen and validated. Parts (`block`, `resample`, `anchor`, `noise`, `objective`, `schedule`) are names that the
-    room which owns the part registers; an unknown name is a `ConfigError` when the part is built. The values below are
-    the paper's, so a preset reads as its departures from them.
+    Frozen and validated. Parts (`kind`, `block`, `resample`, `anchor`, `noise`, `objective`, `schedule`) are names
+    that the room which owns the part registers; an unknown name is a `ConfigError` when the part is built. The values
+    below are the paper's, so a preset reads as its departures from them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -31,6 +32,18 @@ class FitConfig(BaseModel):
     coarsest_px: Annotated[int, Field(ge=8)] = 25  # short side of the coarsest scale
     finest_px: Annotated[int, Field(ge=16)] = 250  # long side of the finest scale, at most
     scale_factor: Annotated[float, Field(gt=0.1, lt=0.96)] = 0.75  # nominal ratio between neighbouring scales
+
+    # What a scale is made of (pyramid/convolutional.py, pyramid/patches.py)
+    kind: str = "convolutional"  # registered kind of pyramid: trained generators, or patches copied from the source
+    patch_px: Annotated[int, Field(ge=1, le=31)] = 7  # side of the patches that are compared, here and in objectives
+
+    # Patches: nothing is trained (pyramid/patches.py)
+    descriptor_dims: Positive = 16  # principal components in which patches are compared
+    shift_px: NonNegative = 3.75  # standard deviation of the shift at the start scale, in its pixels
+    shift_decay: Fraction = 1.0  # factor of the shift for each scale further up that a draw starts
+    shift_cells: Positive = 4  # independent shifts along the short side
+    shift_step_px: Annotated[int, Field(ge=0)] = 6  # shifts are rounded to this, so that regions move as one; 0: not
+    match_tolerance: NonNegative = 1e-2  # squared difference (in [-1, 1]) up to which a place is not improved
 
     # Networks (pyramid/blocks.py, pyramid/networks.py)
     block: str = "conv"  # registered architecture of one layer
@@ -55,7 +68,6 @@ class FitConfig(BaseModel):
     objective_weight: NonNegative = 1.0  # weight of the objective in the generator's loss
     penalty_weight: NonNegative = 0.1  # gradient penalty of the critic
     reconstruction_weight: NonNegative = 10.0  # mean squared error of the reconstruction
-    patch_px: Annotated[int, Field(ge=1, le=31)] = 7  # side of the patches that patch objectives compare
     projections: Positive = 64  # random projections a step in sliced objectives
 
     # Schedule (fitting/schedule.py)
@@ -69,15 +81,15 @@ class FitConfig(BaseModel):
     learning_rate_drop: Annotated[float, Field(gt=0.0, le=1.0)] = (
         0.1  # factor of that drop, or the final factor of a decay
     )
-    beta1: Fraction = 0.5  # Adam
-    beta2: Fraction = 0.999  # Adam
+    beta1: Decay = 0.5  # Adam
+    beta2: Decay = 0.999  # Adam
     crop_px: Annotated[int, Field(ge=0)] = 0  # side of the training crops; 0: the whole image
     batch: Positive = 1  # draws in each update
     refresh_steps: Positive = 1  # iterations for which a draw of the scales below is kept
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -132,32 +144,8 @@ def paper(**changes: Any) -> FitConfig:
 
 
 def fast(**changes: Any) -> FitConfig:
-    """The default: critic-free, few wide steps between scales, a blurred anchor under the coarsest noise."""
-    values: dict[str, Any] = {
-        "scale_factor": 0.45,
-        "width_doubles_every": 0,
-        "batch_norm": False,
-        "padding": "reflect",
-        "anchor": "blurred",
-        "anchor_blur_px": 1.5,
-        "noise": "local",
-        "noise_coarsest": 0.3,
-        "noise_coarsest_shared": False,
-        "noise_gain": 1.5,
-        "objective": "sliced_wasserstein",
-        "objective_weight": 20.0,
-        "schedule": "cosine",
-        "steps_coarsest": 300,
-        "steps_finer": 150,
-        "generator_updates": 1,
-        "critic_updates": 0,
-        "learning_rate": 2e-3,
-        "learning_rate_drop": 0.05,
-        "beta1": 0.9,
-        "crop_px": 96,
-        "refresh_steps": 10,
-    }
-    return FitConfig(**{**values, **changes})
+    """The default: patches copied from the source in coherent pieces. Nothing is trained, so a fit takes a moment."""
+    return FitConfig(**{"kind": "patches", "scale_factor": 0.45, "shift_decay": 0.9, **changes})
 
 
 PRESETS = {"fast": fast, "paper": paper}

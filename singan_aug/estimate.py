@@ -11,9 +11,11 @@ import numpy as np
 from singan_aug.config import FitConfig
 from singan_aug.dataset import Plan, Todo
 from singan_aug.fitting import fit, fit_work
-from singan_aug.pyramid.scales import scale_sizes, scale_widths
+from singan_aug.pyramid.scale import KINDS
 
 __all__ = ["Estimate", "estimate"]
+
+MANIFEST_BYTES = 4096  # with the weights file's header
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,4 @@ def _seconds_per_load(config: FitConfig) -> float:
 
 
 def _stored_bytes(item: Todo, config: FitConfig) -> int:
-    sizes = scale_sizes(item.size, config)
-    values = sum(
-        9 * (2 * item.channels * width + (config.layers - 2) * width**2) + (1 + item.channels) * height * breadth
-        for (height, breadth), width in zip(sizes, scale_widths(len(sizes), config), strict=True)
-    )
-    return 2 * values + 4096
+    return KINDS[config.kind].stored_bytes(config, item.channels, item.size) + MANIFEST_BYTES

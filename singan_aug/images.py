@@ -28,12 +28,15 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "LoadedImage",
     "Pixels",
+    "bytes_to_signed",
+    "inverse_turn",
     "is_grey",
     "like",
     "load_image",
     "pixels_to_pil",
     "refuse_constant",
     "resize_pixels",
+    "signed_to_bytes",
     "to_pixels",
     "to_signed",
     "to_unit",
@@ -49,7 +52,8 @@ Pixels = NDArray[np.uint8]
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 
 _WIDE_INTEGER_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
-_KEPT_MODES = {"L": "L", "1": "L", "LA": "L", "La": "L", "RGBA": "RGBA", "RGBa": "RGBA"}
+_KEPT_MODES = {"L": "L", "1": "L", "LA": "L", "RGBA": "RGBA", "RGBa": "RGBA"}
+_ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -94,7 +98,7 @@ def load_image(path: Path | str) -> LoadedImage:
         raise ImageError("not an image that Pillow can read: convert it to PNG or JPEG") from None
     except MemoryError:
         raise ImageError("too large for this machine's memory: shrink it first") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's words for truncated and broken files
+    except Exception as error:  # whatever Pillow's decoders raise on damaged files: a dozen types, no common base
         raise ImageError(f"broken or truncated ({error}): restore it from its source") from None
 
 
@@ -108,7 +112,7 @@ def _decode(image: Image.Image) -> LoadedImage:
         notes.append("16 bits reduced to 8")
     elif image.mode == "F":
         notes.append("floats multiplied by 255")
-    elif "A" in image.getbands() or "transparency" in image.info:
+    elif image.mode in _ALPHA_MODES or "transparency" in image.info:
         notes.append("transparency dropped")
     elif image.mode not in {"L", "RGB", "1", "P"}:
         notes.append(f"{image.mode} converted to RGB")
@@ -149,19 +153,19 @@ def to_pixels(image: Any) -> Pixels:
                 f"expected a uint8 array, got {image.dtype}: scale to 0..255 and cast, or pass a float tensor"
             )
         pixels = image[..., None] if image.ndim == 2 else image
-        return _checked(pixels, "array of shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]", image.shape)
+        if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4) or pixels.size == 0:
+            raise ImageError(f"expected an array of shape [H, W] or [H, W, 1, 3 or 4], got {list(image.shape)}")
+        return np.ascontiguousarray(pixels)
     if hasattr(image, "detach"):
         return _tensor_to_pixels(image)
     raise ImageError(f"expected a PIL image, a uint8 array or a tensor, got {type(image).__name__}")
 
 
-def _checked(pixels: NDArray[Any], wanted: str, shape: tuple[int, ...]) -> Pixels:
-    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4) or 0 in pixels.shape:
-        raise ImageError(f"expected a {wanted}, got shape {list(shape)}")
-    return np.ascontiguousarray(pixels, dtype=np.uint8)
-
-
 def _pil_to_pixels(image: Image.Image) -> Pixels:
+    if 0 in image.size:
+        raise ImageError(f"expected an image, got one of {image.width}x{image.height}")
+    if image.mode == "La":  # Pillow converts it to LA alone
+        image = image.convert("LA")
     if image.mode in _WIDE_INTEGER_MODES:
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 65535:
@@ -185,6 +189,8 @@ def _tensor_to_pixels(image: Tensor) -> Pixels:
     array = image.detach()
     if array.ndim == 2:
         array = array[None]
+    if array.ndim != 3 or array.shape[0] not in (1, 3, 4) or array.numel() == 0:
+        raise ImageError(f"expected a tensor of shape [1, H, W], [3, H, W] or [4, H, W], got {list(image.shape)}")
     if array.is_floating_point():
         if not bool(torch.isfinite(array).all()) or float(array.min()) < 0 or float(array.max()) > 1:
             raise ImageError(
@@ -194,15 +200,24 @@ def _tensor_to_pixels(image: Tensor) -> Pixels:
         array = (array * 255).round().to(torch.uint8)
     elif array.dtype != torch.uint8:
         raise ImageError(f"expected a uint8 or float tensor, got {array.dtype}")
-    moved = array.movedim(0, -1).cpu().numpy() if array.ndim == 3 else array.cpu().numpy()
-    return _checked(moved, "tensor of shape [1, H, W], [3, H, W] or [4, H, W]", tuple(image.shape))
+    return np.ascontiguousarray(array.movedim(0, -1).cpu().numpy())
 
 
 def to_signed(pixels: Pixels) -> Tensor:
     """Pixels [H, W, C] to a float tensor [1, C, H, W] in [-1, 1]."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))[None].astype(np.float32) / 127.5 - 1.0)
+    return bytes_to_signed(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()))
+
+
+def signed_to_bytes(signed: Tensor) -> Tensor:
+    """Float in [-1, 1] to the nearest of 256 levels, uint8, same shape."""
+    return ((signed + 1.0) * 127.5).round().clamp(0, 255).byte()
+
+
+def bytes_to_signed(levels: Tensor) -> Tensor:
+    """The inverse of `signed_to_bytes`; it gives exactly what `to_signed` gives for the same pixels."""
+    return levels.float() / 127.5 - 1.0
 
 
 def to_unit(signed: Tensor) -> Tensor:
@@ -276,7 +291,7 @@ def _like_pil(unit: Tensor, template: Image.Image) -> Image.Image:
     if mode == "P":
         return colour.convert("RGB").quantize(palette=template)
     image = colour if colour.mode == mode else colour.convert(mode)
-    if "A" in template.getbands():
+    if mode in _ALPHA_MODES:
         image.putalpha(template.getchannel("A"))
     return image
 

@@ -54,7 +54,8 @@ def random_projections(count: int, channels: int, patch_px: int, generator: torc
     Without the zero-mean half, brightness takes most of every projection and texture is hardly compared.
     """
     filters = torch.randn(count, channels, patch_px, patch_px, generator=generator)
-    filters[::2] -= filters[::2].mean((2, 3), keepdim=True)
+    if patch_px > 1:  # a single pixel less its mean is nothing
+        filters[::2] -= filters[::2].mean((2, 3), keepdim=True)
     norms: Tensor = filters.flatten(1).norm(dim=1)
     return filters / norms.reshape(-1, 1, 1, 1)
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
 from singan_aug._registry import Registry
 from singan_aug.config import FitConfig
-from singan_aug.pyramid.scales import Size, scale_sizes, scale_widths
+from singan_aug.pyramid.scales import Size
 
-__all__ = ["RATES", "ScaleWork", "Window", "crop_window", "fit_work", "learning_rate", "scale_steps"]
+__all__ = ["RATES", "Window", "crop_window", "learning_rate", "scale_steps"]
 
 Window = tuple[slice, slice]  # rows, columns
-
-STEP_MACS = 5e7  # multiply-adds that take as long as the fixed cost of a step, on one core
 
 RATES: Registry[Callable[[float, FitConfig], float]] = Registry("schedule")
 
@@ -51,33 +48,3 @@ def crop_window(size: Size, crop_px: int, generator: torch.Generator) -> Window:
         start = int(torch.randint(side - kept + 1, (1,), generator=generator))
         windows.append(slice(start, start + kept))
     return windows[0], windows[1]
-
-
-@dataclass(frozen=True)
-class ScaleWork:
-    """What one scale of a fit takes."""
-
-    steps: int
-    step_macs: float  # multiply-adds of a generator over everything that one step passes through a network
-
-    @property
-    def load(self) -> float:
-        """Steps weighted by what one costs, for progress and estimates: dispatching a step costs about STEP_MACS."""
-        return self.steps * (STEP_MACS + self.step_macs)
-
-
-def fit_work(size: Size, channels: int, config: FitConfig) -> tuple[ScaleWork, ...]:
-    """What a fit to an image of this working size takes, for each scale, coarsest first."""
-    sizes = scale_sizes(size, config)
-    work = []
-    for scale, ((height, breadth), width) in enumerate(zip(sizes, scale_widths(len(sizes), config), strict=True)):
-        side = config.crop_px or max(size)
-        pixels = min(height, side) * min(breadth, side) * config.batch
-        weights = 9 * (2 * channels * width + (config.layers - 2) * width**2)
-        work.append(
-            ScaleWork(
-                scale_steps(scale, config),
-                float(pixels) * weights * (2 * config.generator_updates + 2 * config.critic_updates),
-            )
-        )
-    return tuple(work)

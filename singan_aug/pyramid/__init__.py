@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from singan_aug.pyramid.drawing import draw as draw
     from singan_aug.pyramid.drawing import reconstruct as reconstruct
     from singan_aug.pyramid.pyramid import Pyramid as Pyramid
-    from singan_aug.pyramid.pyramid import Scale as Scale
+    from singan_aug.pyramid.scale import Scale as Scale
 
 __all__ = ["Pyramid", "Scale", "draw", "reconstruct"]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
-    __name__, submod_attrs={"drawing": ["draw", "reconstruct"], "pyramid": ["Pyramid", "Scale"]}
+    __name__, submod_attrs={"drawing": ["draw", "reconstruct"], "pyramid": ["Pyramid"], "scale": ["Scale"]}
 )

@@ -55,17 +55,17 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def initialise(network: nn.Module, generator: torch.Generator, *, hidden_gain: float | None = None) -> None:
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
     """Initial weights, in place: convolutions N(0, 0.02), BatchNorm N(1, 0.02), biases 0, as the paper has them.
 
-    With `hidden_gain` given, convolutions are N(0, gain^2 / fan_in) instead (He et al. 2015), which networks without
-    BatchNorm need for their signal to survive the layers.
+    A network without BatchNorm gets convolutions N(0, 2 / fan_in) instead (He et al. 2015), which its signal needs to
+    survive the layers.
     """
+    normed = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
-                fan_in = module.weight[0].numel()
-                spread = 0.02 if hidden_gain is None else hidden_gain / fan_in**0.5
+                spread = 0.02 if normed else (2 / module.weight[0].numel()) ** 0.5
                 module.weight.normal_(0.0, spread, generator=generator)
                 if module.bias is not None:
                     module.bias.zero_()

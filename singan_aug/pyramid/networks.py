@@ -50,7 +50,9 @@ class Generator(nn.Module):
         window: tuple[slice, slice] | None = None,  # rows and columns: compute this part of the output alone
     ) -> Tensor:
         """[N, C, H, W], or the window of it: the same pixels as the whole has there."""
-        padded = F.pad(entering + noise, (self.pad_px,) * 4, mode=self.padding)
+        # An image no larger than what it would be padded with has nothing to reflect.
+        mode = "replicate" if self.padding == "reflect" and min(entering.shape[-2:]) <= self.pad_px else self.padding
+        padded = F.pad(entering + noise, (self.pad_px,) * 4, mode=mode)
         if window is not None:
             rows, columns = (slice(side.start, side.stop + 2 * self.pad_px) for side in window)
             padded = padded[..., rows, columns]

@@ -10,20 +10,14 @@ import torch
 from torch import Tensor
 
 from singan_aug.config import FitConfig
-from singan_aug.pyramid.networks import Generator, generator_from
-from singan_aug.pyramid.scales import Size, scale_sizes, scale_widths
 
-__all__ = ["Pyramid", "Scale"]
+# Imported for their registration in KINDS.
+from singan_aug.pyramid import convolutional as convolutional
+from singan_aug.pyramid import patches as patches
+from singan_aug.pyramid.scale import KINDS, Scale
+from singan_aug.pyramid.scales import Size
 
-
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """One scale: its generator and what a draw that starts here needs."""
-
-    size: Size
-    generator: Generator  # in eval mode, without gradients
-    amplitude: Tensor  # [1, 1, 1, 1] or [1, 1, h, w]: of this scale's noise
-    entering: Tensor  # [1, C, h', w'] the reconstruction by the scale below at its own size; the anchor at scale 0
+__all__ = ["Pyramid"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +27,6 @@ class Pyramid:
     config: FitConfig
     channels: int  # 1 grey, 3 RGB, 4 RGB and mask
     scales: tuple[Scale, ...]  # coarsest first
-    z_star: Tensor  # [1, C, h, w] the fixed noise that, at the coarsest scale, reproduces the source image
     provenance: Mapping[str, Any] = field(
         default_factory=dict
     )  # versions, device, cost, errors: informs, never decides
@@ -48,8 +41,14 @@ class Pyramid:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.z_star.device
+        """Where its tensors are."""
+        return self.scales[0].entering.device
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its tensors take in memory."""
+        held = [tensor for scale in self.scales for tensor in scale.tensors().values()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
     def to(self, device: torch.device | str) -> Pyramid:
         """A copy on another device; this one is left as it is."""
@@ -66,15 +65,8 @@ class Pyramid:
         return replace(self, provenance=provenance)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that was learned: `z_star`, and for each scale K `scales.K.amplitude`, `.entering` and `.generator.*`."""
-        named = {"z_star": self.z_star}
-        for k, scale in enumerate(self.scales):
-            named[f"scales.{k}.amplitude"] = scale.amplitude
-            named[f"scales.{k}.entering"] = scale.entering
-            for name, tensor in scale.generator.state_dict().items():
-                if not name.endswith("num_batches_tracked"):  # BatchNorm's counter plays no part in drawing
-                    named[f"scales.{k}.generator.{name}"] = tensor
-        return named
+        """What has to be stored of it, by name; floats, or bytes where 8 bits are exact."""
+        return KINDS[self.config.kind].pack(self.scales)
 
     @classmethod
     def from_tensors(
@@ -87,18 +79,4 @@ class Pyramid:
         provenance: Mapping[str, Any],
     ) -> Pyramid:
         """The inverse of `tensors`. Raises KeyError or RuntimeError where names or shapes do not fit the config."""
-        sizes = scale_sizes(size, config)
-        scales = []
-        for k, (scale_size, width) in enumerate(zip(sizes, scale_widths(len(sizes), config), strict=True)):
-            generator = generator_from(config, channels, width)
-            prefix = f"scales.{k}.generator."
-            state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-            for name, counter in generator.state_dict().items():
-                if name.endswith("num_batches_tracked"):
-                    state[name] = torch.zeros_like(counter)
-            generator.load_state_dict(state, assign=True)
-            generator.eval().requires_grad_(False)
-            scales.append(
-                Scale(scale_size, generator, tensors[f"scales.{k}.amplitude"], tensors[f"scales.{k}.entering"])
-            )
-        return cls(config, channels, tuple(scales), tensors["z_star"], provenance)
+        return cls(config, channels, KINDS[config.kind].unpack(tensors, config, channels, size), provenance)

@@ -16,20 +16,23 @@ TOLERANCE = 1 / 255  # half precision is used where no draw moves by more
 
 
 def encode(pyramid: Pyramid) -> tuple[bytes, str]:
-    """(safetensors bytes, name of their dtype): half precision where draws from every start scale stay within 1/255."""
-    half = {name: tensor.cpu().half() for name, tensor in pyramid.tensors().items()}
-    if _close(pyramid, _rebuild(half, pyramid)):
-        return safetensors.torch.save(_packed(half)), "float16"
-    full = {name: tensor.cpu().float() for name, tensor in pyramid.tensors().items()}
-    return safetensors.torch.save(_packed(full)), "float32"
+    """(safetensors bytes, name of the dtype of its floats).
+
+    Half precision where it is exact, or where draws from every start scale stay within 1/255. Tensors of bytes stay so.
+    """
+    full = {name: tensor.detach().cpu().contiguous() for name, tensor in pyramid.tensors().items()}
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in full.items()}
+    exact = all(torch.equal(full[name], half[name].to(full[name].dtype)) for name in full)
+    if exact or _close(pyramid, _rebuilt(half, pyramid)):
+        return safetensors.torch.save(half), "float16"
+    return safetensors.torch.save(full), "float32"
 
 
 def decode(weights: bytes, manifest: Manifest, where: str) -> Pyramid:
     """The pyramid, in float32 on the CPU. Raises `CorruptPyramidError` where tensors and manifest do not fit."""
     try:
-        tensors = {name: tensor.float() for name, tensor in safetensors.torch.load(weights).items()}
         return Pyramid.from_tensors(
-            tensors,
+            _widened(safetensors.torch.load(weights)),
             config=manifest.config,
             channels=manifest.channels,
             size=manifest.scale_sizes[-1],
@@ -39,17 +42,13 @@ def decode(weights: bytes, manifest: Manifest, where: str) -> Pyramid:
         raise CorruptPyramidError(f"{where}: its tensors do not fit its manifest ({error})") from None
 
 
-def _packed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+def _widened(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
-def _rebuild(tensors: dict[str, torch.Tensor], pyramid: Pyramid) -> Pyramid:
+def _rebuilt(tensors: dict[str, torch.Tensor], pyramid: Pyramid) -> Pyramid:
     return Pyramid.from_tensors(
-        {name: tensor.float() for name, tensor in tensors.items()},
-        config=pyramid.config,
-        channels=pyramid.channels,
-        size=pyramid.size,
-        provenance={},
+        _widened(tensors), config=pyramid.config, channels=pyramid.channels, size=pyramid.size, provenance={}
     )
 
 

@@ -58,6 +58,7 @@ class DirectoryStore(Store):
                     yield key
 
     def __contains__(self, key: str) -> bool:
+        self._check_format()
         return self._complete(key)
 
     def find(self, fingerprint: str) -> list[str]:
@@ -68,6 +69,7 @@ class DirectoryStore(Store):
 
     def manifest(self, key: str) -> Manifest:
         """What is known of a pyramid; one flipped byte in its file is noticed."""
+        self._check_format()
         path = self._entry(key) / MANIFEST_NAME
         data = self._read(path, key)
         try:
@@ -134,6 +136,7 @@ class DirectoryStore(Store):
 
     def remove(self, key: str) -> None:
         """Forget a pyramid, complete or broken: the manifest goes first."""
+        self._check_format()
         entry = self._entry(key)
         if not entry.is_dir():
             raise self._missing(key)
@@ -151,11 +154,16 @@ class DirectoryStore(Store):
             with tempfile.TemporaryFile(dir=self.root / "partial") as probe:
                 probe.write(b"0")
             if not (self.root / _STORE_FILE).exists():
-                handle, aside = tempfile.mkstemp(dir=self.root / "partial")
-                os.close(handle)
-                _write_verified(Path(aside), _STORE_TEXT.encode())
-                Path(aside).chmod(0o644)
-                Path(aside).replace(self.root / _STORE_FILE)
+                self._write_store_file()
+
+    def _write_store_file(self) -> None:
+        aside = self.root / "partial" / _STORE_FILE
+        with FileLock(self.root / "claims" / "store.lock"):
+            try:
+                _write_verified(aside, _STORE_TEXT.encode())
+                aside.replace(self.root / _STORE_FILE)
+            finally:
+                aside.unlink(missing_ok=True)
 
     @contextmanager
     def claim(self, key: str, *, wait: bool) -> Iterator[bool]:

@@ -1,0 +1,1 @@
+"""Measurements of this package, by the contract of benchmarks/README.md."""

@@ -1,0 +1,104 @@
+"""What a fit costs: the fast preset at several sizes, and the paper's recipe timed per scale in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from benchmarks._result import Row, say, spread, write
+from singan_aug import FitConfig, Pyramid, draw, fast, fit, make_key, open_store, paper, reconstruct
+
+PACKAGED = Path(__file__).parent.parent / "singan_aug" / "photos"
+PAPER_ITERATIONS = 2  # timed at each scale, then multiplied by the recipe's steps
+
+
+def main() -> None:
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=Path, default=PACKAGED)
+    parser.add_argument("--limit", type=int, default=6, help="photos to fit at each size")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 250], help="long sides in pixels")
+    parser.add_argument("--no-paper", action="store_true", help="leave the paper's recipe out (it takes minutes)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    paths = sorted(p for p in options.photos.iterdir() if p.suffix.lower() in {".jpg", ".png"})[: options.limit]
+    fit(_opened(paths[0]), fast(finest_px=48, steps_coarsest=3, steps_finer=3))  # warm-up
+    rows = [_row_of_fast(paths, size) for size in options.sizes]
+    if not options.no_paper:
+        rows += [_row_of_paper(paths[0], max(options.sizes), rows[-1])]
+    write("fit", rows, seeds=[0])
+
+
+def _opened(path: Path) -> Image.Image:
+    return Image.open(path).convert("RGB")
+
+
+def _row_of_fast(paths: list[Path], size: int) -> Row:
+    config = fast(finest_px=size)
+    measured: dict[str, list[float]] = {"process_sec": [], "stored_bytes": [], "draw_ms": [], "reconstruction_rmse": []}
+    for path in paths:
+        image = _opened(path)
+        started_sec = time.process_time()
+        pyramid = fit(image, config)
+        measured["process_sec"].append(time.process_time() - started_sec)
+        measured["stored_bytes"].append(_stored_bytes(image, config, pyramid))
+        measured["draw_ms"].append(_draw_ms(pyramid))
+        measured["reconstruction_rmse"].append(_reconstruction_rmse(image, pyramid))
+        say(f"fast {size} px {path.name}: {measured['process_sec'][-1]:.1f} process-seconds")
+    return {"what": "fast", "size_px": size, "photos": len(paths)} | {k: spread(v) for k, v in measured.items()}
+
+
+def _stored_bytes(image: Image.Image, config: FitConfig, pyramid: Pyramid) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return float(open_store(folder).save(make_key(image, config), pyramid).weights_bytes)
+
+
+def _draw_ms(pyramid: Pyramid, repeats: int = 5) -> float:
+    draw(pyramid, 1, seed=0)
+    started_sec = time.process_time()
+    for seed in range(repeats):
+        draw(pyramid, 1, seed=seed)
+    return (time.process_time() - started_sec) / repeats * 1000
+
+
+def _reconstruction_rmse(image: Image.Image, pyramid: Pyramid) -> float:
+    """Of the range: root mean squared error in [0, 1]."""
+    height, width = pyramid.size
+    small = image.resize((width, height), Image.Resampling.BICUBIC)
+    real = (
+        torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).reshape(height, width, 3).movedim(-1, 0) / 255
+    )
+    return float((reconstruct(pyramid)[0] - real).square().mean().sqrt())
+
+
+def _row_of_paper(path: Path, size: int, fast_row: Row) -> Row:
+    config = paper(finest_px=size)
+    ends: list[float] = []
+
+    def note(event: Any) -> None:
+        if event.step == event.steps:
+            ends.append(time.process_time())
+            say(f"paper {size} px: scale {event.scale + 1} of {event.scales} timed")
+
+    started_sec = time.process_time()
+    fit(_opened(path), config.replace(steps_coarsest=PAPER_ITERATIONS, steps_finer=PAPER_ITERATIONS), on_event=note)
+    per_iteration = [(b - a) / PAPER_ITERATIONS for a, b in zip([started_sec, *ends[:-1]], ends, strict=True)]
+    total = sum(per_iteration) * config.steps_finer
+    return {
+        "what": "paper",
+        "size_px": size,
+        "photos": 1,
+        "iteration_sec_per_scale": [round(value, 4) for value in per_iteration],
+        "process_sec_extrapolated": round(total, 1),
+        "times_the_cost_of_fast": round(total / fast_row["process_sec"]["median"], 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from singan_aug.config import FitConfig
+from singan_aug.fitting import fit
+from singan_aug.images import Pixels
+from singan_aug.pyramid import Pyramid
+
+PHOTO_SIZE = (36, 48)
+
+
+def quick(**changes: Any) -> FitConfig:
+    """A critic-free config that fits in a fraction of a second, every value spelled out."""
+    values: dict[str, Any] = {
+        "coarsest_px": 16,
+        "scale_factor": 0.5,
+        "width": 8,
+        "width_doubles_every": 0,
+        "batch_norm": False,
+        "padding": "reflect",
+        "anchor": "blurred",
+        "anchor_blur_px": 1.5,
+        "noise": "local",
+        "noise_coarsest": 0.3,
+        "noise_coarsest_shared": False,
+        "noise_gain": 1.5,
+        "objective": "sliced_wasserstein",
+        "objective_weight": 20.0,
+        "projections": 16,
+        "schedule": "cosine",
+        "steps_coarsest": 4,
+        "steps_finer": 3,
+        "critic_updates": 0,
+        "generator_updates": 1,
+        "learning_rate": 2e-3,
+        "learning_rate_drop": 0.05,
+        "beta1": 0.9,
+        "crop_px": 24,
+        "refresh_steps": 2,
+    }
+    return FitConfig(**{**values, **changes})
+
+
+def quick_paper(**changes: Any) -> FitConfig:
+    """The paper's recipe with thin networks, few scales and few steps."""
+    values: dict[str, Any] = {
+        "coarsest_px": 16,
+        "scale_factor": 0.5,
+        "width": 8,
+        "width_max": 16,
+        "width_doubles_every": 2,
+        "steps_coarsest": 12,  # fewer leave the statistics of BatchNorm where they started
+        "steps_finer": 2,
+    }
+    return FitConfig(**{**values, **changes})
+
+
+def make_photo(height: int, width: int, channels: int = 3, seed: int = 0) -> Pixels:
+    """A sky, a disk and 1/f texture that the channels share for the most part; read-only."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:height, 0:width]
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]) + 1 / max(height, width)
+    noise = rng.standard_normal((1, height, width)) + 0.2 * rng.standard_normal((channels, height, width))
+    texture = np.fft.ifft2(np.fft.fft2(noise) / frequency).real
+    texture /= np.abs(texture).max(axis=(1, 2), keepdims=True)
+    tints = np.array([0.9, 0.7, 0.4, 0.6])[:channels, None, None]
+    sky = tints * (1 - rows / height)
+    disk = (np.hypot(rows - height / 2, columns - width / 3) < min(height, width) / 4) * tints[::-1]
+    image = np.clip(0.15 + 0.4 * sky + 0.3 * disk + 0.3 * texture, 0, 1)
+    pixels = np.ascontiguousarray(np.rint(image * 255).astype(np.uint8).transpose(1, 2, 0))
+    pixels.setflags(write=False)
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Tensors this small take longer with more threads than with one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def photo() -> Pixels:
+    return make_photo(*PHOTO_SIZE)
+
+
+@pytest.fixture(scope="session")
+def fast_like(photo: Pixels) -> Pyramid:
+    return fit(photo, quick(width=16, learning_rate=5e-3, steps_coarsest=40, steps_finer=20))
+
+
+@pytest.fixture(scope="session")
+def paper_like(photo: Pixels) -> Pyramid:
+    return fit(photo, quick_paper(steps_coarsest=20, steps_finer=5))

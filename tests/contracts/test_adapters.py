@@ -1,0 +1,549 @@
+"""What every adapter promises, whatever its framework. To add one: a line in ADAPTERS."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms as v1
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+import singan_aug.fitting
+from singan_aug.config import FitConfig
+from singan_aug.errors import ConfigError, ImageError, MissingPyramidError, StartScaleError
+from singan_aug.fitting import fit
+from singan_aug.images import Pixels, to_pixels, turn_pixels
+from singan_aug.pyramid import Pyramid, draw
+from singan_aug.pyramid.noise import derive_seed
+from singan_aug.store import DirectoryStore, fingerprint, make_key
+from tests.conftest import make_photo, quick
+
+TINY = quick(coarsest_px=13, finest_px=40, steps_coarsest=2, steps_finer=2)
+SIZE = (26, 34)
+RGB = make_photo(*SIZE)
+RGBA = make_photo(*SIZE, channels=4)
+GREY = make_photo(*SIZE, channels=1, seed=1)
+LARGE = make_photo(52, 68, seed=2)  # above TINY's finest_px, so its pyramid is smaller than it
+UNKNOWN = make_photo(*SIZE, seed=99)
+
+
+def _chw(pixels: Pixels) -> torch.Tensor:
+    return torch.tensor(pixels.transpose(2, 0, 1).copy())
+
+
+def _float(pixels: Pixels, dtype: torch.dtype) -> torch.Tensor:
+    return (_chw(pixels).double() / 255).to(dtype)
+
+
+def _pil(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+
+
+def _with_alpha() -> Image.Image:
+    image = _pil(GREY)
+    image.putalpha(_pil(RGBA[..., 3:]))
+    return image
+
+
+IMAGES: dict[str, Callable[[], Any]] = {
+    "PIL L": lambda: _pil(GREY),
+    "PIL RGB": lambda: _pil(RGB),
+    "PIL RGBA": lambda: _pil(RGBA),
+    "PIL LA": _with_alpha,
+    "PIL P": lambda: _pil(RGB).quantize(64),
+    "PIL CMYK": lambda: _pil(RGB).convert("CMYK"),
+    "PIL I;16": lambda: Image.fromarray(GREY.squeeze(-1).astype(np.uint16) * 257),
+    "PIL F": lambda: Image.fromarray(GREY.squeeze(-1).astype(np.float32) / 255),
+    "PIL RGB, equal channels": lambda: _pil(GREY).convert("RGB"),
+    "PIL larger than its pyramid": lambda: _pil(LARGE),
+    "uint8 tensor": lambda: _chw(RGB),
+    "uint8 grey tensor": lambda: _chw(GREY),
+    "uint8 tensor of four channels": lambda: _chw(RGBA),
+    "float16 tensor": lambda: _float(RGB, torch.float16),
+    "float32 tensor": lambda: _float(RGB, torch.float32),
+    "float64 tensor": lambda: _float(RGB, torch.float64),
+    "float32 grey tensor": lambda: _float(GREY, torch.float32),
+    "uint8 tv_tensors.Image": lambda: tv_tensors.Image(_chw(RGB)),
+    "float32 tv_tensors.Image": lambda: tv_tensors.Image(_float(RGB, torch.float32)),
+    "strided tensor": lambda: torch.tensor(RGB.copy()).permute(2, 0, 1),
+}
+CUDA = pytest.param(
+    "cuda",
+    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
+)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How the contract talks to one framework."""
+
+    module: str  # that has SinGANAugment
+    images: tuple[str, ...]  # the names out of IMAGES that it takes
+    reseed: Callable[[int], object]  # the generator that its users seed
+    call: Callable[[Any, Any], Any]  # (transform, image) -> image
+    replay: Callable[[Any, Any, int], Any]  # (transform, image, seed of the draw) -> image
+
+    def make(self, *args: Any, **kwargs: Any) -> Any:
+        return importlib.import_module(self.module).SinGANAugment(*args, **kwargs)
+
+
+ADAPTERS = {
+    "torchvision": Adapter(
+        module="singan_aug.transforms.torchvision",
+        images=tuple(IMAGES),
+        reseed=torch.manual_seed,
+        call=lambda transform, image: transform(image),
+        replay=lambda transform, image, seed: transform.transform(image, {"seed": seed}),
+    ),
+}
+CASES = [
+    pytest.param(adapter, name, id=f"{key}: {name}") for key, adapter in ADAPTERS.items() for name in adapter.images
+]
+
+
+@pytest.fixture(params=list(ADAPTERS.values()), ids=list(ADAPTERS))
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    found: Adapter = request.param
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two threads on two busy cores wait for each other: tiny draws take twenty times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _colour(image: Any) -> Pixels:
+    pixels = to_pixels(image)[..., :3]
+    return pixels[..., :1] if (pixels == pixels[..., :1]).all() else pixels
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, _one_thread: None) -> str:
+    """A store with a pyramid for each of IMAGES."""
+    store = DirectoryStore(tmp_path_factory.mktemp("adapters") / "store")
+    for make in IMAGES.values():
+        pixels = _colour(make())
+        key = make_key(pixels, TINY)
+        if str(key) not in store:
+            store.save(key, fit(pixels, TINY), name="photo.png")
+    return store.location
+
+
+def _stored(folder: str, image: Any) -> Pyramid:
+    return DirectoryStore(folder).load(str(make_key(_colour(image), TINY)))
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, Image.Image):
+        return bool(first.tobytes() == second.tobytes())
+    return torch.equal(torch.as_tensor(first), torch.as_tensor(second))
+
+
+def _seeded(adapter: Adapter, transform: Any, image: Any, seed: int) -> Any:
+    adapter.reseed(seed)
+    return adapter.call(transform, image)
+
+
+def _check_like(out: Any, image: Any) -> None:
+    assert type(out) is type(image) or (isinstance(image, Image.Image) and isinstance(out, Image.Image))
+    if isinstance(image, Image.Image):
+        assert (out.mode, out.size) == (image.mode, image.size)
+        assert out.getpalette() == image.getpalette()
+    else:
+        assert (out.dtype, out.shape, out.device) == (image.dtype, image.shape, image.device)
+        if out.is_floating_point():
+            assert 0 <= float(out.min()) <= float(out.max()) <= 1
+
+
+# What comes out
+
+
+@pytest.mark.parametrize(("adapter", "name"), CASES)
+def test_an_image_comes_out_as_it_came_in_but_for_its_pixels(adapter: Adapter, name: str, folder: str) -> None:
+    image, untouched = IMAGES[name](), IMAGES[name]()
+    out = _seeded(adapter, adapter.make(store=folder), image, 1)
+    _check_like(out, image)
+    assert not _same(out, image)
+    assert _same(image, untouched)
+
+
+@pytest.mark.parametrize(("adapter", "name"), CASES)
+def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(adapter: Adapter, name: str, folder: str) -> None:
+    transform, image = adapter.make(store=folder), IMAGES[name]()
+    first, again, other = (_seeded(adapter, transform, image, seed) for seed in (1, 1, 2))
+    assert _same(first, again)
+    assert not _same(first, other)
+    assert not _same(adapter.call(transform, image), other)
+
+
+@pytest.mark.parametrize("start_scale", [0, 1, 2, -1])
+@pytest.mark.parametrize("name", ["PIL RGB", "PIL L", "uint8 tensor", "float32 tensor"])
+def test_it_is_the_pure_draw_of_the_pyramid(adapter: Adapter, name: str, start_scale: int, folder: str) -> None:
+    image = IMAGES[name]()
+    (drawn,) = draw(_stored(folder, image), start_scale=start_scale, seed=2**62 + 11)
+    out = adapter.replay(adapter.make(start_scale, store=folder), image, 2**62 + 11)
+    if isinstance(out, torch.Tensor) and out.is_floating_point():
+        assert torch.equal(out, drawn)
+    else:
+        assert np.array_equal(to_pixels(out), to_pixels((drawn * 255).round().byte()))
+
+
+def test_start_scales_differ(adapter: Adapter, folder: str) -> None:
+    outs = [adapter.replay(adapter.make(scale, store=folder), IMAGES["PIL RGB"](), 5) for scale in range(3)]
+    assert not any(_same(first, second) for first, second in combinations(outs, 2))
+
+
+@pytest.mark.parametrize("name", ["PIL RGBA", "PIL LA"])
+def test_transparency_is_kept(adapter: Adapter, name: str, folder: str) -> None:
+    image = IMAGES[name]()
+    out = adapter.call(adapter.make(store=folder), image)
+    assert _same(out.getchannel("A"), image.getchannel("A"))
+
+
+def test_a_fourth_channel_is_kept(adapter: Adapter, folder: str) -> None:
+    image = IMAGES["uint8 tensor of four channels"]()
+    assert torch.equal(adapter.call(adapter.make(store=folder), image)[3], image[3])
+
+
+def test_grey_in_three_channels_stays_grey(adapter: Adapter, folder: str) -> None:
+    out = np.asarray(adapter.call(adapter.make(store=folder), IMAGES["PIL RGB, equal channels"]()))
+    assert np.array_equal(out[..., 0], out[..., 1])
+    assert np.array_equal(out[..., 0], out[..., 2])
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("name", ["uint8 tensor", "float32 tensor", "uint8 tv_tensors.Image"])
+def test_the_device_is_kept_and_decides_no_pixel(adapter: Adapter, name: str, device: str, folder: str) -> None:
+    transform, image = adapter.make(store=folder), IMAGES[name]()
+    out = adapter.replay(transform, image.to(device), 3)
+    assert out.device.type == device
+    assert _same(out.cpu(), adapter.replay(transform, image, 3))
+
+
+@pytest.mark.parametrize("code", range(8))
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_flipped_or_turned_image_is_found_and_its_variant_turned_alike(
+    adapter: Adapter, code: int, grey: bool, folder: str
+) -> None:
+    pixels, transform = GREY if grey else RGB, adapter.make(store=folder)
+    upright = adapter.replay(transform, _chw(pixels), 4)
+    turned = adapter.replay(transform, _chw(turn_pixels(pixels, code)), 4)
+    assert np.array_equal(to_pixels(turned), turn_pixels(to_pixels(upright), code))
+
+
+def test_global_generators_give_one_number_whatever_the_image(adapter: Adapter, folder: str) -> None:
+    transform = adapter.make(store=folder)
+    numpy_before, python_before = np.random.get_state()[1].tobytes(), random.getstate()  # type: ignore[index]
+    after = []
+    for name in ("PIL L", "PIL larger than its pyramid"):
+        _seeded(adapter, transform, IMAGES[name](), 6)
+        after.append(torch.get_rng_state())
+    assert torch.equal(*after)
+    assert np.random.get_state()[1].tobytes() == numpy_before  # type: ignore[index]
+    assert random.getstate() == python_before
+
+
+# Which pyramid
+
+
+def test_a_miss_names_the_fingerprint_the_store_and_the_command(adapter: Adapter, folder: str) -> None:
+    with pytest.raises(MissingPyramidError) as caught:
+        adapter.call(adapter.make(store=folder), _pil(UNKNOWN))
+    message = str(caught.value)
+    assert fingerprint(UNKNOWN).digest in message
+    assert folder in message
+    assert f"singan-aug fit PATH --cache {folder}" in message
+
+
+def test_a_store_that_does_not_exist_is_a_miss_and_is_not_made(adapter: Adapter, tmp_path: Path) -> None:
+    with pytest.raises(MissingPyramidError, match="none"):
+        adapter.call(adapter.make(store=tmp_path / "none"), _pil(RGB))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "image", [_pil(UNKNOWN), _chw(UNKNOWN), tv_tensors.Image(_chw(UNKNOWN))], ids=["PIL", "tensor", "tv_tensors.Image"]
+)
+def test_on_miss_pass_leaves_the_very_object(adapter: Adapter, image: Any, folder: str) -> None:
+    assert adapter.call(adapter.make(store=folder, on_miss="pass"), image) is image
+
+
+def test_one_changed_value_is_a_miss(adapter: Adapter, folder: str) -> None:
+    changed = RGB.copy()
+    changed[3, 4, 1] ^= 1
+    with pytest.raises(MissingPyramidError):
+        adapter.call(adapter.make(store=folder), _pil(changed))
+
+
+def test_the_default_store_is_the_environments(adapter: Adapter, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINGAN_AUG_CACHE", folder)
+    image = _pil(RGB)
+    assert _same(adapter.replay(adapter.make(1), image, 7), adapter.replay(adapter.make(1, store=folder), image, 7))
+
+
+@pytest.fixture(scope="module")
+def three_configs(tmp_path_factory: pytest.TempPathFactory, _one_thread: None) -> tuple[str, dict[str, FitConfig]]:
+    """One image fitted under three configs, a minute apart; keys sort in another order."""
+    store = DirectoryStore(tmp_path_factory.mktemp("configs") / "store")
+    configs = {"first": TINY.replace(seed=1), "last": TINY.replace(seed=2), "middle": TINY.replace(seed=3)}
+    if str(make_key(RGB, configs["last"])) == max(str(make_key(RGB, config)) for config in configs.values()):
+        configs["first"], configs["last"] = configs["last"], configs["first"]
+    with pytest.MonkeyPatch.context() as patch:
+        for minute, name in enumerate(("first", "middle", "last")):
+            moment = datetime(2026, 1, 1, 12, minute, tzinfo=UTC)
+            patch.setattr("singan_aug.store._directory.datetime", SimpleNamespace(now=lambda tz, moment=moment: moment))
+            store.save(make_key(RGB, configs[name]), fit(RGB, configs[name]))
+    return store.location, configs
+
+
+def test_of_several_pyramids_the_one_fitted_last_is_drawn(
+    adapter: Adapter, three_configs: tuple[str, dict[str, FitConfig]]
+) -> None:
+    location, configs = three_configs
+    pyramid = DirectoryStore(location).load(str(make_key(RGB, configs["last"])))
+    out = adapter.replay(adapter.make(store=location), _float(RGB, torch.float32), 8)
+    assert torch.equal(out, draw(pyramid, seed=8)[0])
+
+
+@pytest.mark.parametrize("name", ["first", "middle", "last"])
+def test_a_config_selects_its_own_pyramid(
+    adapter: Adapter, name: str, three_configs: tuple[str, dict[str, FitConfig]]
+) -> None:
+    location, configs = three_configs
+    pyramid = DirectoryStore(location).load(str(make_key(RGB, configs[name])))
+    out = adapter.replay(adapter.make(store=location, config=configs[name]), _float(RGB, torch.float32), 8)
+    assert torch.equal(out, draw(pyramid, seed=8)[0])
+
+
+def test_a_config_without_a_pyramid_is_a_miss_that_says_so(
+    adapter: Adapter, three_configs: tuple[str, dict[str, FitConfig]]
+) -> None:
+    with pytest.raises(MissingPyramidError, match="with this config"):
+        adapter.call(adapter.make(store=three_configs[0], config=TINY.replace(seed=4)), _pil(RGB))
+
+
+def test_a_pyramid_fitted_meanwhile_is_found(adapter: Adapter, tmp_path: Path) -> None:
+    transform, image = adapter.make(store=tmp_path, on_miss="pass"), _pil(UNKNOWN)
+    assert adapter.call(transform, image) is image
+    DirectoryStore(tmp_path).save(make_key(UNKNOWN, TINY), fit(UNKNOWN, TINY))
+    assert not _same(adapter.call(transform, image), image)
+
+
+@pytest.mark.parametrize("start_scale", [3, 99, -4])
+def test_a_start_scale_that_the_pyramid_lacks_is_refused(adapter: Adapter, start_scale: int, folder: str) -> None:
+    with pytest.raises(StartScaleError, match=rf"0\.\.2.*got {start_scale}"):
+        adapter.call(adapter.make(start_scale, store=folder), _pil(RGB))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"start_scale": "2"}, "start_scale.*int.*'2'"),
+        ({"start_scale": 1.0}, r"start_scale.*int.*1\.0"),
+        ({"start_scale": True}, "start_scale.*int.*True"),
+        ({"on_miss": "skip"}, "on_miss.*'error' or 'pass'.*'skip'"),
+    ],
+)
+def test_a_wrong_argument_is_refused_when_it_is_given(adapter: Adapter, arguments: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        adapter.make(**arguments)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("low_high", [(-1.0, 1.0), (0.0, 255.0), (-2.1, 2.6)])
+def test_a_normalised_tensor_is_refused_with_the_remedy(
+    adapter: Adapter, low_high: tuple[float, float], folder: str
+) -> None:
+    low, high = low_high
+    with pytest.raises(ImageError, match=r"\[0, 1\].*before normalising"):
+        adapter.call(adapter.make(store=folder), _float(RGB, torch.float32) * (high - low) + low)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.bool])
+def test_a_tensor_of_another_dtype_is_refused(adapter: Adapter, dtype: torch.dtype, folder: str) -> None:
+    with pytest.raises(ImageError, match="uint8 or float"):
+        adapter.call(adapter.make(store=folder), _chw(RGB).to(dtype))
+
+
+def test_it_never_fits(adapter: Adapter, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a transform fitted")
+
+    monkeypatch.setattr(singan_aug.fitting, "fit", refuse)
+    monkeypatch.setattr("singan_aug.fitting.fitting.fit", refuse)
+    adapter.call(adapter.make(store=folder), _pil(RGB))
+    adapter.call(adapter.make(store=folder, on_miss="pass"), _pil(UNKNOWN))
+    with pytest.raises(MissingPyramidError):
+        adapter.call(adapter.make(store=folder), _pil(UNKNOWN))
+
+
+def test_drawing_writes_nothing_into_the_store(adapter: Adapter, folder: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*")}
+    adapter.call(adapter.make(store=folder), _pil(RGB))
+    assert {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*")} == before
+
+
+# How it travels
+
+
+@pytest.mark.parametrize("copied", [lambda t: pickle.loads(pickle.dumps(t)), copy.deepcopy], ids=["pickle", "deepcopy"])
+def test_a_copy_draws_the_same(adapter: Adapter, copied: Callable[[Any], Any], folder: str) -> None:
+    transform = adapter.make(1, store=folder, config=TINY)
+    expected = _seeded(adapter, transform, _pil(RGB), 9)
+    assert _same(_seeded(adapter, copied(transform), _pil(RGB), 9), expected)
+
+
+def test_what_it_has_loaded_is_not_pickled(adapter: Adapter, folder: str) -> None:
+    transform = adapter.make(store=folder)
+    before = len(pickle.dumps(transform))
+    adapter.call(transform, _pil(RGB))
+    assert len(pickle.dumps(transform)) == before
+
+
+def test_its_repr_shows_its_arguments(adapter: Adapter, folder: str) -> None:
+    shown = repr(adapter.make(2, store=folder, on_miss="pass"))
+    for words in ("SinGANAugment", "start_scale=2", folder, "on_miss=pass"):
+        assert words in shown
+
+
+def test_its_repr_shows_that_a_config_was_given(adapter: Adapter, folder: str) -> None:
+    assert repr(adapter.make(store=folder, config=TINY)) != repr(adapter.make(store=folder))
+
+
+class Repeated(Dataset[torch.Tensor]):
+    """One image many times, as a user's dataset would give it."""
+
+    def __init__(self, adapter: str, transform: Any, length: int = 4) -> None:
+        self.adapter, self.transform, self.length = adapter, transform, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        out = ADAPTERS[self.adapter].call(self.transform, _pil(RGB))
+        return torch.from_numpy(np.array(out))
+
+
+def _batches(name: str, transform: Any, start: str, seed: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    loader = DataLoader(Repeated(name, transform), num_workers=2, generator=generator, multiprocessing_context=start)
+    return [batch for _ in range(2 if start == "fork" else 1) for batch in loader]  # two epochs where they are cheap
+
+
+# Python 3.12 and later warn of any fork beside threads, and torch has started some.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_a_loaders_workers_and_epochs_differ_and_a_seed_repeats_them(name: str, start: str, folder: str) -> None:
+    transform = ADAPTERS[name].make(store=folder)
+    drawn = _batches(name, transform, start, 0)
+    assert all(batch.shape == (1, *RGB.shape) for batch in drawn)
+    assert not any(torch.equal(first, second) for first, second in combinations(drawn, 2))
+    again = _batches(name, transform, "fork", 0)  # the way a worker starts decides nothing
+    assert all(torch.equal(first, second) for first, second in zip(drawn, again, strict=False))
+    other = _batches(name, transform, "fork", 1)
+    assert not any(torch.equal(first, second) for first, second in zip(drawn, other, strict=False))
+
+
+# torchvision alone
+
+
+def _torchvision(*args: Any, **kwargs: Any) -> Any:
+    return ADAPTERS["torchvision"].make(*args, **kwargs)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2), (1,)])
+@pytest.mark.parametrize("wrap", [torch.Tensor, tv_tensors.Image])
+def test_each_element_of_a_batch_has_a_draw_of_its_own(shape: tuple[int, ...], wrap: Any, folder: str) -> None:
+    image = _float(RGB, torch.float32)
+    batch = image.expand(*shape, *image.shape).clone()
+    batch = batch if wrap is torch.Tensor else tv_tensors.Image(batch)
+    out = _torchvision(store=folder)(batch)
+    _check_like(out, batch)
+    elements = torch.as_tensor(out).reshape(-1, *image.shape)
+    assert not any(torch.equal(first, second) for first, second in combinations((*elements, image), 2))
+
+
+def test_each_element_of_a_batch_is_drawn_from_its_own_pyramid(folder: str) -> None:
+    colour, grey = _float(RGB, torch.float32), _float(GREY, torch.float32).expand(3, -1, -1)
+    out = _torchvision(store=folder).transform(torch.stack([colour, grey]), {"seed": 5})
+    (first,) = draw(_stored(folder, colour), seed=derive_seed(5, 0))
+    (second,) = draw(_stored(folder, grey), seed=derive_seed(5, 1))
+    assert torch.equal(out[0], first)
+    assert torch.equal(out[1], second.expand(3, -1, -1))
+
+
+def test_of_a_batch_only_the_known_elements_change_on_a_miss_with_pass(folder: str) -> None:
+    batch = torch.stack([_chw(UNKNOWN), _chw(RGB)])
+    out = _torchvision(store=folder, on_miss="pass")(batch)
+    assert torch.equal(out[0], batch[0])
+    assert not torch.equal(out[1], batch[1])
+
+
+def test_labels_pass_as_the_same_objects(folder: str) -> None:
+    label, count, meta = object(), torch.tensor(3), {"path": Path("a.png"), "tags": ["x"]}
+    image, *rest = _torchvision(store=folder)(_pil(RGB), label, count, meta)
+    assert isinstance(image, Image.Image)
+    assert rest[0] is label
+    assert rest[1] is count
+    assert rest[2]["path"] is meta["path"]
+    assert rest[2]["tags"] == ["x"]
+
+
+def test_a_sample_may_be_a_dictionary(folder: str) -> None:
+    sample = {"image": tv_tensors.Image(_chw(RGB)), "label": torch.tensor([1, 2])}
+    out = _torchvision(store=folder)(sample)
+    assert out["label"] is sample["label"]
+    assert not torch.equal(out["image"], sample["image"])
+
+
+GEOMETRY = {
+    "Mask": lambda: tv_tensors.Mask(torch.zeros(*SIZE, dtype=torch.uint8)),
+    "BoundingBoxes": lambda: tv_tensors.BoundingBoxes(torch.zeros(1, 4), format="XYXY", canvas_size=SIZE),  # type: ignore[call-overload, unused-ignore]
+    "KeyPoints": lambda: tv_tensors.KeyPoints(torch.zeros(1, 2), canvas_size=SIZE),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_what_would_not_follow_the_structure_is_refused(name: str, folder: str) -> None:
+    if not hasattr(tv_tensors, name):
+        pytest.skip(f"this torchvision has no {name}")
+    with pytest.raises(TypeError, match=f"SinGANAugment.*{name}"):
+        _torchvision(store=folder)({"image": _pil(RGB), "deep": [GEOMETRY[name]()]})
+
+
+@pytest.mark.parametrize("compose", [v1.Compose, v2.Compose], ids=["v1", "v2"])
+def test_it_stands_first_in_a_compose(compose: Any, folder: str) -> None:
+    pipeline = compose([_torchvision(1, store=folder), v1.RandomHorizontalFlip(p=1.0), v1.PILToTensor()])
+    torch.manual_seed(4)
+    alone = _torchvision(1, store=folder)(_pil(RGB))
+    torch.manual_seed(4)
+    assert np.array_equal(to_pixels(pipeline(_pil(RGB))), np.asarray(alone)[:, ::-1])
+
+
+def test_a_random_apply_leaves_some_images_alone(folder: str) -> None:
+    sometimes, image = v2.RandomApply([_torchvision(store=folder)], p=0.5), _pil(RGB)
+    kept = [sometimes(image) is image for _ in range(20)]
+    assert any(kept)
+    assert not all(kept)
