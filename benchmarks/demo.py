@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks._result import Row, say, spread, write
 from singan_aug import fast, fit, make_key, open_store
 
-COMMAND = [sys.executable, "-c", "from singan_aug.cli import main; main()"]
+COMMAND = [sys.executable, "-m", "singan_aug"]
 PRESENT = 1000
 
 

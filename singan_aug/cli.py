@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +21,11 @@ from rich.table import Table
 from singan_aug import dataset
 from singan_aug._version import __version__
 from singan_aug.config import PRESETS, FitConfig, preset
-from singan_aug.errors import ConfigError, MissingPyramidError, SinGANAugError, StartScaleError, StoreError
-from singan_aug.images import load_image, pixels_to_pil, turn_between, unit_to_pil
+from singan_aug.errors import ConfigError, ImageError, MissingPyramidError, SinGANAugError, StartScaleError, StoreError
+from singan_aug.images import Pixels, load_image, pixels_to_pil, quiet_decoding, turn_between, unit_to_pil
 from singan_aug.store import Manifest, Store, fingerprint, open_store
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -37,16 +36,8 @@ app = typer.Typer(
     help="Structure-level data augmentation: fit a small generative pyramid to each of your images once, then draw "
     "endless variants of them in your training pipeline. Start with `singan-aug demo`, then `singan-aug fit FOLDER`.",
 )
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 Command = TypeVar("Command", bound=Callable[..., None])
-
-
-def main() -> None:
-    """Entry point of `singan-aug`."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
 
 
 def _reported(command: Command) -> Command:
@@ -70,7 +61,7 @@ def _reported(command: Command) -> Command:
 
 
 def _complain(message: str) -> None:
-    _err.print(f"singan-aug: {message}", markup=False)
+    _err.print(f"singan-aug: {message}")
 
 
 def _say(message: str) -> None:
@@ -177,6 +168,8 @@ def _check_device(device: str) -> None:
         wanted = torch.device(device)
     except RuntimeError:
         raise ConfigError(f"expected --device cpu, cuda or cuda:N, got {device!r}") from None
+    if wanted.type not in ("cpu", "cuda"):
+        raise ConfigError(f"expected --device cpu, cuda or cuda:N, got {device!r}")
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"expected one of {torch.cuda.device_count()} CUDA devices, got {device!r}: use --device cpu")
 
@@ -326,7 +319,10 @@ def draw(
 
     store = open_store(cache)
     manifest, turn_code = _find(store, target)
-    drawn = draw_variants(store.load(manifest.key), count, start_scale, _parse_size(size), seed)
+    wanted = _parse_size(size)
+    if wanted is not None and (manifest.turn_code ^ turn_code) & 4:  # the file lies on its side
+        wanted = wanted[::-1]
+    drawn = draw_variants(store.load(manifest.key), count, start_scale, wanted, seed)
     drawn = turn_between(drawn, manifest.turn_code, turn_code)
     out.mkdir(parents=True, exist_ok=True)
     stem = Path(manifest.name).stem or manifest.key
@@ -348,10 +344,18 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     return int(match[2]), int(match[1])
 
 
+def _loaded(path: str) -> Pixels:
+    try:
+        with quiet_decoding():
+            return load_image(path).pixels
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+
+
 def _find(store: Store, target: str) -> tuple[Manifest, int]:
     """Manifest of the pyramid that an image file or the first digits of a key name, and the orientation wanted."""
     if Path(target).exists():
-        identity = fingerprint(load_image(target).pixels)
+        identity = fingerprint(_loaded(target))
         manifests = [store.manifest(key) for key in store.find(identity.digest)]
         if not manifests:
             raise MissingPyramidError(
@@ -397,7 +401,7 @@ def list_pyramids(cache: Cache = None, as_json: AsJson = False) -> None:
                 m.created_at[:10],
             )
         if manifests:
-            Console(highlight=False, markup=False).print(table)
+            Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print(table)
         _say(f"{len(manifests)} pyramids in {store.location}")
     if broken:
         raise typer.Exit(FAILED)
@@ -427,8 +431,8 @@ def show(
     if sheet is not None:
         from singan_aug.report import contact_sheet
 
-        source = pixels_to_pil(load_image(target).pixels) if Path(target).exists() else None
-        contact_sheet([(manifest.name, source, store.load(manifest.key))]).save(sheet)
+        source = pixels_to_pil(_loaded(target)) if Path(target).exists() else None
+        contact_sheet([(manifest.name, source, store.load(manifest.key))]).save(sheet, format="PNG")
     if as_json:
         _show_json(_described(manifest))
         return
@@ -481,9 +485,11 @@ def remove(
     store = open_store(cache)
     failed = False
     for wanted in list(store.keys()) if everything else keys or []:
-        found = [key for key in store.keys() if key.startswith(wanted)]
+        found = [key for key in store.keys() if wanted and key.startswith(wanted)]
         key = found[0] if len(found) == 1 else wanted
         try:
+            if not wanted:
+                raise MissingPyramidError("expected a key or its first digits, got an empty word")
             if len(found) > 1:
                 raise MissingPyramidError(f"{len(found)} keys begin with {wanted!r}: give more digits")
             store.remove(key)

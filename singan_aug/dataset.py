@@ -7,18 +7,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import Manager
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import joblib
 
 from singan_aug.config import FitConfig, fast
-from singan_aug.errors import FitDivergedError, ImageError
-from singan_aug.images import IMAGE_SUFFIXES, load_image, refuse_constant
+from singan_aug.errors import FitDivergedError, ImageError, WorkerLostError
+from singan_aug.images import IMAGE_SUFFIXES, LoadedImage, load_image, map_images, quiet_decoding, refuse_constant
 from singan_aug.pyramid.scales import Size, working_size
 from singan_aug.store import Store, make_key, open_store
 
@@ -90,7 +90,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class FitReport:
-    """What became of every image, in the order of the walk."""
+    """What became of every image, sorted by path."""
 
     outcomes: tuple[Outcome, ...]
     ignored: int
@@ -149,8 +149,7 @@ def _walk(top: Path, unreadable: list[tuple[Path, str]]) -> Iterator[tuple[Path,
 def plan_dataset(paths: Iterable[Path | str], store: Store, config: FitConfig, *, limit: int | None = None) -> Plan:
     """Decode every image, fingerprint it and look it up. `limit` bounds how many images are looked at."""
     found = find_images(paths)
-    with ThreadPool(min(8, joblib.cpu_count())) as pool:
-        looked = pool.map(lambda path: _look(path, store, config), found.images[:limit])
+    looked = map_images(lambda path, image: _look(path, image, store, config), found.images[:limit])
     todo: dict[str, Todo] = {}
     known = [Outcome(path, "failed", message=reason) for path, reason in found.unreadable]
     for item in looked:
@@ -163,9 +162,10 @@ def plan_dataset(paths: Iterable[Path | str], store: Store, config: FitConfig, *
     return Plan(tuple(todo.values()), tuple(known), found.ignored)
 
 
-def _look(path: Path, store: Store, config: FitConfig) -> Todo | Outcome:
+def _look(path: Path, image: LoadedImage | ImageError, store: Store, config: FitConfig) -> Todo | Outcome:
+    if isinstance(image, ImageError):
+        return Outcome(path, "failed", message=str(image))
     try:
-        image = load_image(path)
         key = str(make_key(image.pixels, config))
         if key in store:
             return Outcome(path, "present", key, notes=image.notes)
@@ -195,6 +195,7 @@ def fit_dataset(
     Raises:
         ConfigError: the config names a part that is not registered.
         StoreError: the store cannot be written or has another format.
+        WorkerLostError: a worker process was killed from outside.
         KeyboardInterrupt: after the workers have stopped.
     """
     config = config or fast()
@@ -227,7 +228,7 @@ def _fit_all(
                     busy.append(item)
                 else:
                     outcomes.append(outcome)
-                    notify(outcome)
+                    send(outcome)
             todo = tuple(busy)
             if not todo:
                 break
@@ -239,23 +240,39 @@ def _side_by_side(arguments: list[Any], jobs: int) -> Iterator[tuple[Todo, Outco
         yield from (_fit_one(*each) for each in arguments)
         return
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        yield from parallel(joblib.delayed(_fit_in_worker)(*each) for each in arguments)
+    try:
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            with _interrupts_ignored():  # the first tasks start the workers
+                results = parallel(joblib.delayed(_fit_one)(*each) for each in arguments)
+            yield from results
+    except BrokenProcessPool:
+        raise WorkerLostError(
+            "a worker process was killed, most likely for want of memory: what was stored stays; "
+            "run again with fewer fits side by side (--jobs) or smaller images (--max-size)"
+        ) from None
 
 
-def _fit_in_worker(*arguments: Any) -> tuple[Todo, Outcome | None]:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it stops the workers
-    return _fit_one(*arguments)
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """For the moment in which processes are started, which inherit it: Ctrl-C is the parent's alone to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may change handlers, and only it is interrupted
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _fit_one(
-    item: Todo, location: str, config: FitConfig, device: str, wait: bool, send: Callable[[Progress], None]
+    item: Todo, location: str, config: FitConfig, device: str, wait: bool, send: OnEvent
 ) -> tuple[Todo, Outcome | None]:
     """Claim, fit and store one image. No outcome where another process is at it and `wait` is False."""
-    from singan_aug.fitting import fit
+    from singan_aug.fitting import fit, one_thread
 
     store = open_store(location)
-    with store.claim(item.key, wait=wait) as mine:
+    with store.claim(item.key, wait=wait) as mine, one_thread(), quiet_decoding():
         if not mine:
             return item, None
         if item.key in store:  # another process finished it since the plan was made
@@ -265,32 +282,46 @@ def _fit_one(
             image = load_image(item.path)
             key = make_key(image.pixels, config)
             pyramid = fit(image.pixels, config, device=device, on_event=lambda event: send(Progress(item.path, event)))
-        except (ImageError, FitDivergedError, MemoryError) as error:
-            return item, Outcome(item.path, "failed", item.key, str(error) or "out of memory", item.notes)
-        height, width, _ = image.pixels.shape
-        store.save(key, pyramid, name=item.path.name, source_size=(height, width))
+            height, width, _ = image.pixels.shape
+            store.save(key, pyramid, name=item.path.name, source_size=(height, width))
+        except (ImageError, FitDivergedError) as error:
+            return item, Outcome(item.path, "failed", item.key, str(error), item.notes)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            message = "out of memory: use a smaller --max-size, or fewer fits side by side (--jobs)"
+            return item, Outcome(item.path, "failed", item.key, message, item.notes)
         return item, Outcome(
             item.path, "fitted", str(key), notes=item.notes, process_sec=time.process_time() - started_sec
         )
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """Torch has no one type for it: its CPU allocator raises a bare RuntimeError."""
+    return isinstance(error, MemoryError) or "memory" in str(error).lower()
+
+
 @contextmanager
-def _channel(jobs: int, notify: OnEvent) -> Iterator[Callable[[Progress], None]]:
-    """A function that workers may call to report progress, in this process or another."""
+def _channel(jobs: int, notify: OnEvent) -> Iterator[OnEvent]:
+    """A function by which workers report, in this process or another; `notify` gets one event after the other."""
     if jobs == 1:
         yield notify
         return
-    with Manager() as manager:
+    with _interrupts_ignored():
+        manager = Manager()
+    with manager:
         queue = manager.Queue()
 
         def listen() -> None:
-            for event in iter(queue.get, None):
-                notify(event)
+            with suppress(OSError, EOFError):  # the queue's process may be gone first after an interruption
+                for event in iter(queue.get, None):
+                    notify(event)
 
         listener = threading.Thread(target=listen, daemon=True)
         listener.start()
         try:
             yield queue.put
         finally:
-            queue.put(None)
+            with suppress(OSError, EOFError):
+                queue.put(None)
             listener.join()

@@ -7,6 +7,7 @@
     ├── ImageError            (also ValueError)   not an image that a pyramid can be fitted to
     ├── StartScaleError       (also ValueError)   a start scale that the pyramid does not have
     ├── FitDivergedError      (also RuntimeError) training went non-finite or collapsed, twice
+    ├── WorkerLostError       (also RuntimeError) a process that fitted was killed from outside
     └── StoreError
         ├── MissingPyramidError (also KeyError)   no pyramid for this image or key
         ├── CorruptPyramidError                   truncated or altered files
@@ -31,6 +32,7 @@ __all__ = [
     "StoreError",
     "StoreFormatError",
     "StoreWriteError",
+    "WorkerLostError",
 ]
 
 
@@ -64,6 +66,10 @@ class FitDivergedError(SinGANAugError, RuntimeError):
 
 def _restore_fit_diverged(reason: str, scale: int, step: int) -> FitDivergedError:
     return FitDivergedError(reason, scale=scale, step=step)
+
+
+class WorkerLostError(SinGANAugError, RuntimeError):
+    """A process that fitted was killed from outside, most likely for want of memory."""
 
 
 class StoreError(SinGANAugError):

@@ -9,11 +9,14 @@ An image is one of three things inside this package:
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +36,9 @@ __all__ = [
     "is_grey",
     "like",
     "load_image",
+    "map_images",
     "pixels_to_pil",
+    "quiet_decoding",
     "refuse_constant",
     "resize_pixels",
     "signed_to_bytes",
@@ -47,6 +52,7 @@ __all__ = [
 ]
 
 Pixels = NDArray[np.uint8]
+T = TypeVar("T")
 
 # What a walk through a folder takes for an image; a file named outright is tried whatever its suffix.
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
@@ -77,11 +83,10 @@ def load_image(path: Path | str) -> LoadedImage:
     try:
         if path.stat().st_size == 0:
             raise ImageError("expected an image, got an empty file (0 bytes): restore or delete it")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # Pillow's advice on odd metadata is not the user's concern
-            with Image.open(path) as image:
-                return _decode(image)
+        with Image.open(path) as image:
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise Image.DecompressionBombError
+            return _decode(image)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -91,7 +96,7 @@ def load_image(path: Path | str) -> LoadedImage:
         raise ImageError("no permission to read it: change its mode or owner") from None
     except IsADirectoryError:
         raise ImageError("expected a file, got a folder") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the latter where warnings are errors
         limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise ImageError(f"more than {limit:.0f} million pixels: shrink it first") from None
     except UnidentifiedImageError:
@@ -100,6 +105,32 @@ def load_image(path: Path | str) -> LoadedImage:
         raise ImageError("too large for this machine's memory: shrink it first") from None
     except Exception as error:  # whatever Pillow's decoders raise on damaged files: a dozen types, no common base
         raise ImageError(f"broken or truncated ({error}): restore it from its source") from None
+
+
+def map_images(look: Callable[[Path, LoadedImage | ImageError], T], paths: Iterable[Path]) -> list[T]:
+    """`look` at every file, decoded as `load_image` does, or at the error that it would raise; several at once."""
+
+    def load_and_look(path: Path) -> T:
+        try:
+            loaded: LoadedImage | ImageError = load_image(path)
+        except ImageError as error:
+            loaded = error
+        return look(path, loaded)
+
+    with quiet_decoding(), ThreadPoolExecutor() as pool:
+        return list(pool.map(load_and_look, paths))
+
+
+@contextmanager
+def quiet_decoding() -> Iterator[None]:
+    """Without Pillow's warnings of odd metadata and large files; `load_image` looks at the size itself.
+
+    The filters of warnings belong to the whole process: this is for whoever decodes, around all threads that do.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _decode(image: Image.Image) -> LoadedImage:
@@ -176,10 +207,10 @@ def _pil_to_pixels(image: Image.Image) -> Pixels:
         if not np.isfinite(floats).all() or floats.min() < 0 or floats.max() > 1:
             raise ImageError(f"expected floats in [0, 1], got {floats.min():g}..{floats.max():g}: rescale them")
         return np.asarray(np.rint(floats * 255), dtype=np.uint8)[..., None]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a palette's transparency is dropped on purpose
-        mode = _KEPT_MODES.get(image.mode, "RGB")
-        array = np.asarray(image if image.mode == mode else image.convert(mode))
+    if image.mode == "P" and "transparency" in image.info:  # dropped on purpose; straight to RGB, Pillow would warn
+        image = image.convert("RGBA").convert("RGB")
+    mode = _KEPT_MODES.get(image.mode, "RGB")
+    array = np.asarray(image if image.mode == mode else image.convert(mode))
     return np.array(array[..., None] if array.ndim == 2 else array)
 
 

@@ -11,6 +11,7 @@ from singan_aug.config import FitConfig
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels
 from singan_aug.pyramid import Pyramid
+from singan_aug.pyramid.convolutional import ConvolutionalScale
 
 PHOTO_SIZE = (36, 48)
 
@@ -59,6 +60,17 @@ def quick_paper(**changes: Any) -> FitConfig:
         "steps_finer": 2,
     }
     return FitConfig(**{**values, **changes})
+
+
+def convolutional_scales(pyramid: Pyramid) -> list[ConvolutionalScale]:
+    assert all(isinstance(scale, ConvolutionalScale) for scale in pyramid.scales)
+    return [scale for scale in pyramid.scales if isinstance(scale, ConvolutionalScale)]
+
+
+def z_star(pyramid: Pyramid) -> torch.Tensor:
+    noise = convolutional_scales(pyramid)[0].z_star
+    assert noise is not None
+    return noise
 
 
 def make_photo(height: int, width: int, channels: int = 3, seed: int = 0) -> Pixels:

@@ -220,8 +220,8 @@ def test_an_interruption_ends_with_130(photos: Path, tmp_path: Path, monkeypatch
 
 def _modules_after(*arguments: str, cache: Path) -> set[str]:
     code = (
-        "import sys\nfrom singan_aug import cli\n"
-        "try:\n    cli.main()\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
+        "import sys\nfrom singan_aug.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
         "print(*sys.modules, file=sys.stderr)"
     )
     ended = subprocess.run(
@@ -675,6 +675,7 @@ import sys
 from pathlib import Path
 
 from singan_aug import cli, config, dataset
+from singan_aug.__main__ import main
 
 marker, recipe = Path(sys.argv.pop(1)), config.FitConfig.from_json(sys.argv.pop(1))
 config.PRESETS["fast"] = lambda **changes: recipe.replace(**changes)
@@ -689,7 +690,7 @@ def marked(self, event):
 
 cli._Display.show = marked
 if __name__ == "__main__":
-    cli.main()
+    main()
 """
 # In a worker of joblib's, before anything of ours is imported there.
 _SLOW_START = """

@@ -20,7 +20,7 @@ from singan_aug.pyramid.drawing import BATCH
 from singan_aug.pyramid.networks import Generator
 from singan_aug.pyramid.noise import derive_seed, generator_for, noise_maps
 from singan_aug.pyramid.resample import blur, resize
-from tests.conftest import PHOTO_SIZE, make_photo, quick, quick_paper
+from tests.conftest import PHOTO_SIZE, convolutional_scales, make_photo, quick, quick_paper, z_star
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,7 +53,7 @@ def trained(photo: Pixels) -> Pyramid:
 def _with_noise_of(pyramid: Pyramid, amplitude: float, scales: range) -> Pyramid:
     changed = [
         replace(scale, amplitude=torch.full((1, 1, 1, 1), amplitude)) if k in scales else scale
-        for k, scale in enumerate(pyramid.scales)
+        for k, scale in enumerate(convolutional_scales(pyramid))
     ]
     return replace(pyramid, scales=tuple(changed))
 
@@ -135,10 +135,10 @@ def test_a_draw_does_not_run_the_scales_below_its_start(pyramid: Pyramid, start:
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_what_enters_a_scale_is_the_reconstruction_of_the_one_below(pyramid: Pyramid, k: int) -> None:
-    below = pyramid.scales[k - 1]
-    noise = pyramid.scales[0].z_star if k == 1 else torch.zeros(1, 3, *below.size)
+    below = convolutional_scales(pyramid)[k - 1]
+    noise = z_star(pyramid) if k == 1 else torch.zeros(1, 3, *below.size)
     output = run_scale(below, below.entering, noise, below.size, pyramid.config.resample)
-    torch.testing.assert_close(pyramid.scales[k].entering, output, rtol=0, atol=ORDER_OF_SUMS)
+    torch.testing.assert_close(convolutional_scales(pyramid)[k].entering, output, rtol=0, atol=ORDER_OF_SUMS)
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -259,7 +259,7 @@ def test_the_reconstruction_is_close_to_the_source(trained: Pyramid, photo: Pixe
 
 def test_the_reconstruction_is_closer_than_the_anchor(trained: Pyramid, photo: Pixels) -> None:
     source = to_unit(to_signed(photo))
-    anchor = to_unit(resize(trained.scales[0].entering, PHOTO_SIZE))
+    anchor = to_unit(resize(convolutional_scales(trained)[0].entering, PHOTO_SIZE))
     assert (reconstruct(trained) - source).square().mean() < (anchor - source).square().mean()
 
 
@@ -271,8 +271,8 @@ def test_the_recorded_error_is_that_of_the_reconstruction(pyramid: Pyramid, phot
 
 def test_one_scale_is_reconstructed_from_its_fixed_noise() -> None:
     pyramid = fit(make_photo(16, 20), quick(noise_coarsest=1.0))
-    scale = pyramid.scales[0]
-    expected = to_unit(scale.generator(scale.entering, pyramid.scales[0].z_star * scale.amplitude))
+    scale = convolutional_scales(pyramid)[0]
+    expected = to_unit(scale.generator(scale.entering, z_star(pyramid) * scale.amplitude))
     assert len(pyramid) == 1
     torch.testing.assert_close(reconstruct(pyramid), expected, rtol=0, atol=ORDER_OF_SUMS)
 

@@ -8,7 +8,7 @@ import pytest
 import xxhash
 
 from singan_aug.config import FitConfig
-from singan_aug.errors import CorruptPyramidError, StoreFormatError
+from singan_aug.errors import CorruptPyramidError, StoreError, StoreFormatError
 from singan_aug.store import FORMAT_VERSION, Manifest
 from singan_aug.store._manifest import checksum
 from tests.conftest import quick
@@ -130,11 +130,7 @@ def test_another_spelling_is_noticed(text: str) -> None:
     "text",
     [
         *("", "[]", "{}", "null", "1", '"x"', "\0" * 100),
-        pytest.param(
-            "[" * 100_000,
-            id="deep",
-            marks=pytest.mark.xfail(reason="the JSON module's RecursionError escapes", raises=RecursionError),
-        ),
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )
 def test_what_is_no_manifest_is_refused(text: str) -> None:
@@ -146,7 +142,7 @@ def test_what_is_no_manifest_is_refused(text: str) -> None:
 def test_a_field_that_is_missing_is_noticed_although_the_checksum_is_right(name: str) -> None:
     values = json.loads(TEXT)
     del values[name]
-    with pytest.raises(CorruptPyramidError):
+    with pytest.raises(StoreError):
         Manifest.from_json(_guarded(values), "here")
 
 
@@ -157,7 +153,6 @@ def test_a_config_without_a_later_field_is_read_with_its_default() -> None:
     assert Manifest.from_json(_guarded(values), "here").config.patch_px == FitConfig().patch_px
 
 
-@pytest.mark.xfail(reason="called damage, so that a user removes what an upgrade would read")
 @pytest.mark.parametrize("place", ["manifest", "config"])
 def test_a_field_of_a_later_version_is_no_damage(place: str) -> None:
     """The checksum is right, so nothing is broken: the package is too old, and the remedy is another."""

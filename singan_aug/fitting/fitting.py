@@ -23,7 +23,7 @@ from singan_aug.pyramid import Pyramid
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scales import working_size
 
-__all__ = ["fit"]
+__all__ = ["fit", "one_thread"]
 
 ATTEMPTS = 2  # a fit that diverges is tried once more, from another seed
 
@@ -57,7 +57,7 @@ def fit(
     size = working_size((pixels.shape[0], pixels.shape[1]), config)
     refuse_constant(pixels)
     real = to_signed(resize_pixels(pixels, size))
-    with _one_thread():
+    with one_thread():
         for attempt in range(ATTEMPTS):
             try:
                 return _fit_once(real.to(device), config, attempt, on_event or (lambda _: None))
@@ -68,7 +68,7 @@ def fit(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Small convolutions gain nothing from more threads, and another count could change the last digit of a sum."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

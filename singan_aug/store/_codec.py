@@ -6,9 +6,9 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from singan_aug.errors import CorruptPyramidError
+from singan_aug.errors import ConfigError, CorruptPyramidError
 from singan_aug.pyramid import Pyramid, draw, reconstruct
-from singan_aug.store._manifest import Manifest
+from singan_aug.store._manifest import Manifest, newer
 
 __all__ = ["decode", "encode"]
 
@@ -29,17 +29,25 @@ def encode(pyramid: Pyramid) -> tuple[bytes, str]:
 
 
 def decode(weights: bytes, manifest: Manifest, where: str) -> Pyramid:
-    """The pyramid, in float32 on the CPU. Raises `CorruptPyramidError` where tensors and manifest do not fit."""
+    """The pyramid, in float32 on the CPU. Raises `CorruptPyramidError` where tensors and manifest do not fit.
+
+    `StoreFormatError` where the config names a part that is not known here.
+    """
     try:
-        return Pyramid.from_tensors(
+        pyramid = Pyramid.from_tensors(
             _widened(safetensors.torch.load(weights)),
             config=manifest.config,
             channels=manifest.channels,
             size=manifest.scale_sizes[-1],
             provenance=manifest.provenance,
         )
+    except ConfigError as error:
+        raise newer(where, str(error)) from None
     except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
         raise CorruptPyramidError(f"{where}: its tensors do not fit its manifest ({error})") from None
+    if tuple(scale.size for scale in pyramid.scales) != manifest.scale_sizes:
+        raise CorruptPyramidError(f"{where}: its scales do not have the sizes of its manifest")
+    return pyramid
 
 
 def _widened(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -73,11 +73,11 @@ class DirectoryStore(Store):
         path = self._entry(key) / MANIFEST_NAME
         data = self._read(path, key)
         try:
-            manifest = Manifest.from_json(data.decode(), str(path))
-        except UnicodeDecodeError:
-            raise CorruptPyramidError(f"{path}: not a manifest that this package wrote") from None
+            manifest = Manifest.from_json(data.decode(errors="replace"), str(path))
+        except CorruptPyramidError as error:
+            raise CorruptPyramidError(f"{error}: {_remedy(key)}") from None
         if manifest.key != key:
-            raise CorruptPyramidError(f"{path}: it describes {manifest.key}, not {key}")
+            raise CorruptPyramidError(f"{path}: it describes {manifest.key}, not {key}: {_remedy(key)}")
         return manifest
 
     def load(self, key: str) -> Pyramid:
@@ -113,7 +113,7 @@ class DirectoryStore(Store):
             scale_sizes=tuple(scale.size for scale in pyramid.scales),
             config=pyramid.config,
             provenance=dict(pyramid.provenance),
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            created_at=datetime.now(UTC).isoformat(),
             weights_dtype=dtype,
             weights_bytes=len(weights),
             weights_checksum=checksum(weights),
@@ -122,10 +122,10 @@ class DirectoryStore(Store):
         with self._writing():
             aside = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.root / "partial"))
             try:
-                entry = self._entry(str(key))
-                entry.mkdir(parents=True, exist_ok=True)
                 for file_name, data in ((WEIGHTS_NAME, weights), (MANIFEST_NAME, manifest.to_json().encode())):
                     _write_verified(aside / file_name, data)
+                entry = self._entry(str(key))
+                entry.mkdir(parents=True, exist_ok=True)
                 (entry / MANIFEST_NAME).unlink(missing_ok=True)  # never an old manifest beside new weights
                 for file_name in (WEIGHTS_NAME, MANIFEST_NAME):
                     (aside / file_name).replace(entry / file_name)
@@ -143,7 +143,6 @@ class DirectoryStore(Store):
         with self._writing():
             (entry / MANIFEST_NAME).unlink(missing_ok=True)
             shutil.rmtree(entry)
-            (self.root / "claims" / f"{key}.lock").unlink(missing_ok=True)
 
     def prepare(self) -> None:
         """Make the folders, and check that they can be written."""
@@ -190,6 +189,7 @@ class DirectoryStore(Store):
 
     def sweep(self) -> None:
         """Delete what cut-short writes left behind, except where a living process holds the claim."""
+        self._check_format()
         for key in self.incomplete():
             with self.claim(key, wait=False) as mine:
                 if not mine:
@@ -231,7 +231,7 @@ class DirectoryStore(Store):
             raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror})") from None
         if text == _STORE_TEXT:
             return
-        with suppress(ValueError, TypeError, AttributeError):
+        with suppress(ValueError, TypeError, AttributeError, RecursionError):
             refuse_newer(json.loads(text).get("format_version"), str(path))
         raise CorruptPyramidError(
             f"{path}: altered; expected {_STORE_TEXT.strip()}: restore that line to read the store"

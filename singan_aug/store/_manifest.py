@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from singan_aug.config import FitConfig
 from singan_aug.errors import CorruptPyramidError, StoreFormatError
 
-__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "WEIGHTS_NAME", "Manifest", "checksum", "refuse_newer"]
+__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "WEIGHTS_NAME", "Manifest", "checksum", "newer", "refuse_newer"]
 
 FORMAT_VERSION = 1  # of everything a store holds; cache/README.md describes it
 MANIFEST_NAME = "manifest.json"
@@ -23,13 +23,18 @@ def checksum(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
+def newer(where: str, what: str) -> StoreFormatError:
+    """The error for something that a later version of this package must have written."""
+    return StoreFormatError(
+        f"{where}: {what}: it was written by a newer singan-aug; upgrade with `pip install -U singan-aug`, "
+        "or name another store with --cache"
+    )
+
+
 def refuse_newer(version: Any, where: str) -> None:
-    """Raise `StoreFormatError` for a format version that is not an integer this package can read."""
+    """Raise `StoreFormatError` for a format version that is newer than this package's."""
     if isinstance(version, int) and version > FORMAT_VERSION:
-        raise StoreFormatError(
-            f"{where}: expected format {FORMAT_VERSION} or older, got {version}: it was written by a newer singan-aug; "
-            "upgrade with `pip install -U singan-aug`, or name another store with --cache"
-        )
+        raise newer(where, f"expected format {FORMAT_VERSION} or older, got {version}")
 
 
 class Manifest(BaseModel):
@@ -69,12 +74,14 @@ class Manifest(BaseModel):
             del values["manifest_checksum"]
             # Over the values as they stand, not as this version would write them: it may know more fields.
             intact = _guarded(values) == text
-            manifest = cls.model_validate(values)
-        except (ValueError, KeyError, TypeError):  # pydantic's and the JSON module's are ValueErrors
+        except (ValueError, KeyError, TypeError, RecursionError):  # the JSON module's errors are ValueErrors
             raise CorruptPyramidError(f"{where}: not a manifest that this package wrote") from None
         if not intact:
             raise CorruptPyramidError(f"{where}: its checksum does not match its contents")
-        return manifest
+        try:
+            return cls.model_validate(values)
+        except ValueError:  # pydantic's
+            raise newer(where, "its checksum is right but it has fields or values unknown here") from None
 
 
 def _guarded(values: dict[str, Any]) -> str:

@@ -62,6 +62,7 @@ class SinGANAugment(v2.Transform):
         self.start_scale = start_scale
         self.store = self._source.location
         self.on_miss = on_miss
+        self.config_digest = None if config is None else config.digest()  # shown by repr, as the others are
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
         """Refuse what a variant would falsify."""
