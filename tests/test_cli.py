@@ -729,9 +729,7 @@ def _interrupt_when(ready: Callable[[], bool], command: list[str], path: str = "
 def test_ctrl_c_in_a_fit_ends_cleanly_and_the_next_run_completes(
     photos: Path, store: DirectoryStore, tmp_path: Path, jobs: str
 ) -> None:
-    longer = TINY.replace(
-        steps_coarsest=100, steps_finer=100
-    )  # most of a second at least; several events at each scale
+    longer = TINY.replace(steps_coarsest=300, steps_finer=300)  # longer than it takes to stop the workers
     (tmp_path / "launch.py").write_text(_LAUNCH)
     marker = tmp_path / "under way"
     before = _files(store.root / "pyramids")
