@@ -83,7 +83,11 @@ Cache = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, help="Fits side by side, one thread each. Default: one for each core.", show_default=False),
+    typer.Option(
+        min=1,
+        help="Fits side by side, one thread each. Default: one for each core that has enough to do.",
+        show_default=False,
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Another seed, another result; the same seed, the same result.")]
 Target = Annotated[
@@ -226,6 +230,7 @@ class _Display:
             TimeRemainingColumn(),
             console=_err,
             transient=True,
+            disable=not _err.is_terminal,
         )
         self._overall: TaskID | None = None
         self._running: dict[Path, TaskID] = {}
@@ -265,7 +270,7 @@ class _Display:
                 elif event.notes:
                     _complain(f"{path}: {', '.join(event.notes)}")
                 if status == "fitted" and not _err.is_terminal:
-                    _complain(f"fitted {path} in {event.process_sec:.0f} s")
+                    _complain(f"fitted {path} in {_duration(event.process_sec)}")
                 self._advance()
 
     def _advance(self) -> None:
@@ -508,7 +513,7 @@ def demo(
         Path, typer.Option(help="Folder for the pictures, and for the store unless --cache names one.")
     ] = Path("singan-aug-demo"),
     cache: Cache = None,
-    max_size: Annotated[int, typer.Option(min=64, help="Long side in pixels at which the photos are fitted.")] = 128,
+    max_size: Annotated[int, typer.Option(min=64, help="Long side in pixels at which the photos are fitted.")] = 250,
     jobs: Jobs = None,
 ) -> None:
     """Fit six photos that come with the package, draw variants in a DataLoader, and write a contact sheet."""
@@ -523,11 +528,13 @@ def demo(
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s" if rest else f"{seconds:.1f} s"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _bytes(count: int) -> str:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,10 +31,14 @@ __all__ = [
     "Outcome",
     "Plan",
     "Progress",
+    "Todo",
+    "choose_jobs",
     "find_images",
     "fit_dataset",
     "plan_dataset",
 ]
+
+WORKER_LOAD = 4e10  # multiply-adds that take longer than starting a worker process and importing torch in it
 
 Status = Literal["fitted", "present", "duplicate", "failed"]
 
@@ -182,7 +186,7 @@ def fit_dataset(
     store: Store | str | None = None,
     config: FitConfig | None = None,
     *,
-    jobs: int | None = None,  # fits side by side; one for each core by default
+    jobs: int | None = None,  # fits side by side; by default one for each core that has enough to do
     device: str = "cpu",
     limit: int | None = None,  # look at this many images at most
     on_event: OnEvent | None = None,
@@ -214,10 +218,20 @@ def fit_dataset(
     return FitReport(tuple(sorted(outcomes, key=lambda outcome: str(outcome.path))), plan.ignored)
 
 
+def choose_jobs(todo: Sequence[Todo], config: FitConfig, jobs: int | None) -> int:
+    """How many fits to run side by side: what is asked for, or one for each core that has enough to do."""
+    from singan_aug.fitting import fit_work
+
+    if jobs is None:
+        load = sum(work.load for item in todo for work in fit_work(item.size, item.channels, config))
+        jobs = min(joblib.cpu_count(), max(1, round(load / WORKER_LOAD)))
+    return max(1, min(jobs, len(todo)))
+
+
 def _fit_all(
     todo: tuple[Todo, ...], location: str, config: FitConfig, device: str, jobs: int | None, notify: OnEvent
 ) -> list[Outcome]:
-    jobs = min(jobs or joblib.cpu_count(), len(todo))
+    jobs = choose_jobs(todo, config, jobs)
     outcomes: list[Outcome] = []
     with _channel(jobs, notify) as send:
         for wait in (False, True):  # first whatever no other process is at, then wait for the rest

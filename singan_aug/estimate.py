@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import dataclass
 
-import joblib
 import numpy as np
 
 from singan_aug.config import FitConfig
-from singan_aug.dataset import Plan, Todo
-from singan_aug.fitting import fit, fit_work
+from singan_aug.dataset import Plan, Todo, choose_jobs
+from singan_aug.fitting import fit, fit_work, one_thread
 from singan_aug.pyramid.scale import KINDS
+from singan_aug.pyramid.scales import Size
+from singan_aug.store import make_key, open_store
 
 __all__ = ["Estimate", "estimate"]
 
 MANIFEST_BYTES = 4096  # with the weights file's header
+TRIAL_LOAD = 3e10  # multiply-adds that take a few seconds
+WORKER_START_SEC = 3.0  # starting processes and importing torch in them
 
 
 @dataclass(frozen=True)
@@ -29,25 +33,37 @@ class Estimate:
 
 
 def estimate(plan: Plan, config: FitConfig, *, jobs: int | None = None) -> Estimate:
-    """Time a few steps on two small images, and scale up by the work that each fit of the plan takes."""
-    jobs = min(jobs or joblib.cpu_count(), max(1, len(plan.todo)))
+    """Time a few steps on one image of noise, and scale up by the work that each fit of the plan takes."""
+    jobs = choose_jobs(plan.todo, config, jobs)
     if not plan.todo:
         return Estimate(0.0, 0.0, 0, jobs)
-    load = sum(work.load for item in plan.todo for work in fit_work(item.size, item.channels, config))
-    process_sec = load * _seconds_per_load(config)
-    longest = max(sum(work.load for work in fit_work(i.size, i.channels, config)) for i in plan.todo) / load
-    wall_sec = process_sec * max(1 / jobs, longest)
+    loads = [_load(item.size, item.channels, config) for item in plan.todo]
+    per_load = _seconds_per_load(plan.todo[loads.index(max(loads))], config)
+    process_sec = sum(loads) * per_load
+    wall_sec = max(process_sec / jobs, max(loads) * per_load) + (WORKER_START_SEC if jobs > 1 else 0.0)
     return Estimate(process_sec, wall_sec, sum(_stored_bytes(item, config) for item in plan.todo), jobs)
 
 
-def _seconds_per_load(config: FitConfig) -> float:
-    side = max(2 * config.coarsest_px, 48)
-    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    brief = config.replace(steps_coarsest=4, steps_finer=4, finest_px=max(side, config.coarsest_px))
-    fit(noise, brief.replace(steps_coarsest=1, steps_finer=1))  # the first steps of a process are slower
-    started_sec = time.process_time()
-    fit(noise, brief)
-    return (time.process_time() - started_sec) / sum(work.load for work in fit_work((side, side), 3, brief))
+def _load(size: Size, channels: int, config: FitConfig) -> float:
+    return sum(work.load for work in fit_work(size, channels, config))
+
+
+def _seconds_per_load(largest: Todo, config: FitConfig) -> float:
+    """Process seconds that fitting and storing take for each unit of load, on noise of the largest image's size.
+
+    Where a few steps at that size would take long, at half of it, or a quarter, ...
+    """
+    brief = config.replace(steps_coarsest=min(4, config.steps_coarsest), steps_finer=min(4, config.steps_finer))
+    height, width = largest.size
+    while _load((height, width), largest.channels, brief) > TRIAL_LOAD and min(height, width) >= 2 * config.coarsest_px:
+        height, width = height // 2, width // 2
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, largest.channels), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder, one_thread():
+        for _ in range(2):  # the first steps of a process are slower
+            started_sec = time.process_time()
+            open_store(folder).save(make_key(noise, brief), fit(noise, brief))
+            spent_sec = time.process_time() - started_sec
+    return spent_sec / _load((height, width), largest.channels, brief)
 
 
 def _stored_bytes(item: Todo, config: FitConfig) -> int:

@@ -1,0 +1,183 @@
+"""Pyramids that copy patches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from singan_aug.config import FitConfig
+from singan_aug.fitting import FitEvent, fit
+from singan_aug.images import to_signed
+from singan_aug.pyramid import Pyramid, draw, reconstruct
+from singan_aug.pyramid.drawing import climb
+from singan_aug.pyramid.noise import generator_for
+from singan_aug.pyramid.patches import PatchScale, descriptor_basis, random_shift
+from singan_aug.store import DirectoryStore, make_key
+from tests.conftest import make_photo
+
+SIZE = (52, 70)
+PHOTO = make_photo(*SIZE)
+
+
+def patches(**changes: Any) -> FitConfig:
+    values = {"kind": "patches", "coarsest_px": 20, "scale_factor": 0.6, "shift_px": 3.0, "shift_step_px": 5}
+    return FitConfig(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def pyramid() -> Pyramid:
+    return fit(PHOTO, patches())
+
+
+def _floors(pyramid: Pyramid) -> list[PatchScale]:
+    return [scale for scale in pyramid.scales if isinstance(scale, PatchScale)]
+
+
+def _origin(pyramid: Pyramid, start: int, seed: int = 0) -> torch.Tensor:
+    """[2, H, W]: where a draw's pixels come from in the source."""
+    scales = pyramid.scales[start:]
+    canvas = climb(scales, [scale.size for scale in scales], [generator_for(seed, 0)], pyramid.config)
+    assert canvas.origin is not None
+    return canvas.origin[0]
+
+
+def _identity(size: tuple[int, int]) -> torch.Tensor:
+    return torch.stack(torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij"))
+
+
+def _levels(image: torch.Tensor) -> list[tuple[int, ...]]:
+    return [tuple(pixel) for pixel in (image * 255).round().byte().flatten(1).T.tolist()]
+
+
+def test_it_remembers_the_source_to_the_bit(pyramid: Pyramid) -> None:
+    assert np.array_equal((reconstruct(pyramid)[0] * 255).round().byte().movedim(0, -1).numpy(), PHOTO)
+
+
+@pytest.mark.parametrize("start", [0, 1, -1])
+def test_every_pixel_of_a_draw_is_a_pixel_of_the_source(pyramid: Pyramid, start: int) -> None:
+    known = {tuple(pixel) for pixel in PHOTO.reshape(-1, 3).tolist()}
+    assert set(_levels(draw(pyramid, start_scale=start, seed=3)[0])) <= known
+
+
+def test_a_draw_is_the_source_at_its_origin(pyramid: Pyramid) -> None:
+    rows, columns = _origin(pyramid, 0)
+    copied = torch.from_numpy(PHOTO.copy()).movedim(-1, 0)[:, rows, columns] / 255
+    torch.testing.assert_close(draw(pyramid, seed=0)[0], copied, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_draws_differ_from_the_source_and_from_each_other(pyramid: Pyramid, start: int) -> None:
+    first, second = draw(pyramid, 2, start_scale=start)
+    source = reconstruct(pyramid)[0]
+    assert all(float((a - b).abs().mean()) > 0.01 for a, b in ((first, second), (first, source), (second, source)))
+
+
+def test_without_a_shift_a_draw_at_the_finest_scale_is_the_source() -> None:
+    still = fit(PHOTO, patches(shift_px=0.0))
+    assert torch.equal(draw(still, start_scale=-1), reconstruct(still))
+
+
+def test_a_larger_shift_makes_draws_more_varied() -> None:
+    spreads = [float(draw(fit(PHOTO, patches(shift_px=px)), 8).std(0).mean()) for px in (1.5, 3.0, 6.0)]
+    assert spreads[0] < spreads[1] < spreads[2]
+
+
+def test_a_finer_start_moves_pixels_less_far(pyramid: Pyramid) -> None:
+    moved = [
+        np.mean([float((_origin(pyramid, start, seed) - _identity(SIZE)).abs().float().mean()) for seed in range(6)])
+        for start in range(len(pyramid))
+    ]
+    assert moved == sorted(moved, reverse=True)
+    assert moved[0] > 1.5 * moved[-1]
+
+
+def test_pixels_are_copied_in_coherent_pieces(pyramid: Pyramid) -> None:
+    origin = _origin(pyramid, 0)
+    together = (origin[1, :, 1:] - origin[1, :, :-1] == 1) & (origin[0, :, 1:] == origin[0, :, :-1])
+    assert float(together.float().mean()) > 0.5
+
+
+def test_the_same_seed_gives_the_same_pixels(pyramid: Pyramid) -> None:
+    assert torch.equal(draw(pyramid, 2, seed=5), draw(pyramid, 2, seed=5))
+
+
+def test_a_draw_does_not_depend_on_how_many_are_made(pyramid: Pyramid) -> None:
+    assert torch.equal(draw(pyramid, 19, seed=5)[17], draw(pyramid, 18, seed=5)[17])
+
+
+def test_a_fit_and_a_draw_leave_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    draw(fit(PHOTO, patches()))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("start", [0, 1, 2])
+@pytest.mark.parametrize("size", [(52, 140), (90, 40), (7, 9), (1, 1)])
+def test_any_size_from_any_start_scale(pyramid: Pyramid, start: int, size: tuple[int, int]) -> None:
+    drawn = draw(pyramid, start_scale=start, size=size)
+    assert drawn.shape == (1, 3, *size)
+    assert set(_levels(drawn[0])) <= {tuple(pixel) for pixel in PHOTO.reshape(-1, 3).tolist()}
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels(channels: int) -> None:
+    photo = make_photo(30, 40, channels)
+    assert draw(fit(photo, patches()), 2).shape == (2, channels, 30, 40)
+
+
+def test_a_mask_stays_a_mask_of_legal_classes() -> None:
+    mask = ((np.add.outer(np.arange(52), np.arange(70)) // 30) % 3 * 100).astype(np.uint8)
+    drawn = draw(fit(np.dstack([PHOTO, mask]), patches()), 3)
+    assert {level for image in drawn for level in (image[3] * 255).round().int().unique().tolist()} <= {0, 100, 200}
+
+
+@pytest.mark.parametrize("size", [(12, 12), (12, 50), (21, 20)])
+def test_small_images(size: tuple[int, int]) -> None:
+    small = fit(make_photo(*size), patches())
+    assert all(draw(small, start_scale=k).shape[-2:] == size for k in range(len(small)))
+
+
+def test_attempts_and_seeds_do_not_disturb_what_is_stored(tmp_path: Path, pyramid: Pyramid) -> None:
+    store, key = DirectoryStore(tmp_path), make_key(PHOTO, pyramid.config)
+    manifest = store.save(key, pyramid)
+    loaded = store.load(str(key))
+    assert manifest.weights_dtype == "float16"
+    assert manifest.weights_bytes < 2 * PHOTO.size + 40_000
+    assert torch.equal(draw(loaded, 3, seed=1), draw(pyramid, 3, seed=1))
+
+
+def test_a_fit_reports_each_scale_once() -> None:
+    events: list[FitEvent] = []
+    fitted = fit(PHOTO, patches(), on_event=events.append)
+    assert [(event.scale, event.step, event.steps) for event in events] == [(k, 1, 1) for k in range(len(fitted))]
+    assert events[-1].share == 1.0
+
+
+def test_the_basis_is_orthonormal_and_exact_in_half_precision(pyramid: Pyramid) -> None:
+    for scale in _floors(pyramid):
+        flat = scale.basis.flatten(1)
+        torch.testing.assert_close(flat @ flat.T, torch.eye(len(flat)), rtol=0, atol=2e-3)  # 11 bits
+        assert torch.equal(scale.basis.half().float(), scale.basis)
+
+
+def test_the_basis_holds_more_of_the_patches_than_any_other() -> None:
+    image = to_signed(PHOTO)
+    patches_px = torch.nn.functional.unfold(image, 5)[0].T
+    spread = patches_px - patches_px.mean(0)
+    kept = spread @ descriptor_basis(image, 5, 8, generator_for(0)).flatten(1).T
+    other = spread @ torch.linalg.qr(torch.randn(75, 8, generator=generator_for(1)))[0]
+    assert float(kept.square().sum()) > 0.8 * float(spread.square().sum())
+    assert float(kept.square().sum()) > 2 * float(other.square().sum())
+
+
+def test_shifts_have_the_deviation_and_steps_of_the_config() -> None:
+    config = patches(shift_px=6.0, shift_step_px=4, shift_decay=0.5)
+    shifts = torch.stack([random_shift((40, 60), generator_for(i), 0, config) for i in range(200)])
+    assert set((shifts % 4).unique().tolist()) == {0.0}
+    assert float(shifts.std()) == pytest.approx(6.0, rel=0.25)  # bicubic between cells smooths some of it away
+    finer = torch.stack([random_shift((40, 60), generator_for(i), 1, config) for i in range(200)])
+    assert float(finer.std()) == pytest.approx(3.0, rel=0.35)
