@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ def write(suite: str, rows: list[Row], *, seeds: list[int], threads: int = 1) ->
     """Write results/SUITE.json and return its path."""
     result = {
         "suite": suite,
-        "command": f"python -m benchmarks.{suite} " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python", "-m", f"benchmarks.{suite}", *map(_without_folders, sys.argv[1:])]),
         "commit": _git("rev-parse", "--short", "HEAD"),
         "clean_checkout": not _git("status", "--porcelain", "--", "singan_aug", "benchmarks/*.py"),
         "date": datetime.now(UTC).date().isoformat(),
@@ -66,6 +67,11 @@ def write(suite: str, rows: list[Row], *, seeds: list[int], threads: int = 1) ->
     path.write_text(json.dumps(result, indent=1) + "\n")
     say(f"wrote {path}")
     return path
+
+
+def _without_folders(argument: str) -> str:
+    """An argument with paths cut to their last part: results say what was run, not where."""
+    return re.sub(r"[^=]*/(?=[^/])", "", argument).rstrip("/")
 
 
 def _git(*arguments: str) -> str:

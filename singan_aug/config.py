@@ -39,9 +39,9 @@ class FitConfig(BaseModel):
 
     # Patches: nothing is trained (pyramid/patches.py)
     descriptor_dims: Positive = 16  # principal components in which patches are compared
-    shift_px: NonNegative = 3.75  # standard deviation of the shift at the start scale, in its pixels
+    shift_px: NonNegative = 3.2  # standard deviation of the shift at the start scale, in its pixels
     shift_decay: Fraction = 1.0  # factor of the shift for each scale further up that a draw starts
-    shift_cells: Positive = 4  # independent shifts along the short side
+    shift_cells: Positive = 3  # independent shifts along the short side
     shift_step_px: Annotated[int, Field(ge=0)] = 6  # shifts are rounded to this, so that regions move as one; 0: not
     match_tolerance: NonNegative = 1e-2  # squared difference (in [-1, 1]) up to which a place is not improved
 
@@ -145,7 +145,7 @@ def paper(**changes: Any) -> FitConfig:
 
 def fast(**changes: Any) -> FitConfig:
     """The default: patches copied from the source in coherent pieces. Nothing is trained, so a fit takes a moment."""
-    return FitConfig(**{"kind": "patches", "scale_factor": 0.45, "shift_decay": 0.9, **changes})
+    return FitConfig(**{"kind": "patches", "scale_factor": 0.45, "patch_px": 5, **changes})
 
 
 PRESETS = {"fast": fast, "paper": paper}

@@ -103,7 +103,7 @@ def sifid(
 
 
 def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [C] and covariance [C, C] of features [C, h, w] over positions, in float64: the distance subtracts traces."""
+    """Mean [C] and covariance [C, C] of features [C, h, w] over positions; float64, since traces are subtracted."""
     samples = features.flatten(1).double().cpu()
     return samples.mean(1), torch.cov(samples)
 
@@ -114,11 +114,12 @@ def _frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covaria
     The last trace is the sum of the singular values of C^(1/2) C'^(1/2), whose squares are the eigenvalues of C C'.
     """
     cross = torch.linalg.svdvals(_root(covariance) @ _root(other_covariance)).sum()
-    apart = (mean - other_mean).square().sum() + covariance.trace() + other_covariance.trace() - 2 * cross
+    apart: Tensor = (mean - other_mean).square().sum() + covariance.trace() + other_covariance.trace() - 2 * cross
     return apart.clamp_min(0.0)
 
 
 def _root(covariance: Tensor) -> Tensor:
     """The symmetric square root; eigenvalues that rounding made negative count as 0."""
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.mT
+    root: Tensor = (vectors * values.clamp_min(0.0).sqrt()) @ vectors.mT
+    return root

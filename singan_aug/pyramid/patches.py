@@ -79,12 +79,12 @@ class PatchScale(Scale):
 
     def _begin(self, size: Size, generator: torch.Generator, config: FitConfig) -> tuple[Tensor, Tensor]:
         shift = random_shift(size, generator, self.index, config).to(self.source.device)
-        origin = self._clamped(*_reflected(self._identity(size) + shift, self.size))
-        image = self._copy(origin)
+        origin = self._identity(size) + shift
         if size[0] * size[1] * self.size[0] * self.size[1] <= EXHAUSTIVE:
-            origin = self._best_of_all(image)
-        else:
-            origin = self._improve(image, origin, config)
+            origin = self._best_of_all(self._copy(self._clamped(*origin)))
+        else:  # nothing would mend the streaks that coordinates clamped at an edge make
+            origin = self._clamped(*_mirrored(origin, self.size))
+            origin = self._improve(self._copy(origin), origin, config)
         return self._copy(origin), origin
 
     def _follow(self, below: Tensor, origin: Tensor, size: Size, config: FitConfig) -> tuple[Tensor, Tensor]:
@@ -161,8 +161,8 @@ class PatchScale(Scale):
         return torch.stack([rows, columns]).reshape(origin.shape)
 
 
-def _reflected(origin: Tensor, size: Size) -> Tensor:
-    """Coordinates [2, h, w] beyond an edge, mirrored at it: clamped ones would repeat the edge as streaks."""
+def _mirrored(origin: Tensor, size: Size) -> Tensor:
+    """Coordinates [2, h, w] beyond an edge, mirrored at it."""
     last = torch.tensor([size[0] - 1.0, size[1] - 1.0], device=origin.device)[:, None, None]
     return last - (last - origin.abs()).abs()
 

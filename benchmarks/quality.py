@@ -1,0 +1,251 @@
+"""How good the variants of the fast preset are: SIFID, LPIPS and pixel diversity, beside other programs' samples.
+
+`--metrics` names a folder that holds inception_stem.safetensors and lpips_alex.safetensors, `--peer NAME=FOLDER` one
+sample of each photo, named as the photo is. A photo larger than the pyramid is compared at the pyramid's size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from PIL import Image, ImageDraw, ImageOps
+from torch import Tensor
+
+from benchmarks._result import Row, say, spread, write
+from singan_aug import FitConfig, draw, fast, fit
+from singan_aug.errors import SinGANAugError
+from singan_aug.metrics import InceptionStem, LpipsAlex, lpips, pixel_diversity, sifid
+
+SUFFIXES = {".jpeg", ".jpg", ".png", ".webp"}
+SHEET_DRAWS = (3, 2, 1)  # of the first start scale, the second, the third
+SHEET_PX, GAP_PX, LABEL_PX = 1400, 4, 16
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What scores."""
+
+    stem: InceptionStem
+    alex: LpipsAlex
+
+
+@dataclass
+class Scores:
+    """What was measured at one start scale, or of one peer; one entry for each photo, or for each draw of a photo."""
+
+    sifid: list[list[float]] = field(default_factory=list)
+    lpips_to_source: list[float] = field(default_factory=list)
+    lpips_between: list[float] = field(default_factory=list)
+    pixel_diversity: list[float] = field(default_factory=list)
+    draw_ms: list[float] = field(default_factory=list)
+
+    def row(self, what: str, **more: Any) -> Row:
+        """Means over everything, the median over all images scored, the spread over photos of their means."""
+        row = {"what": what, **more, "photos": len(self.sifid)}
+        row |= {"sifid_mean": _rounded(np.mean(self.sifid)), "sifid_median": _rounded(np.median(self.sifid))}
+        for name in ("lpips_to_source", "lpips_between", "pixel_diversity"):
+            if values := getattr(self, name):
+                row[f"{name}_mean"] = _rounded(np.mean(values))
+        return row | {"sifid": spread([float(np.mean(values)) for values in self.sifid])}
+
+
+def main() -> None:
+    """Parse, fit, draw, score, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--metrics", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--peer", action="append", default=[], type=_peer, metavar="NAME=FOLDER")
+    parser.add_argument("--limit", type=int, help="photos at most")
+    parser.add_argument("--draws", type=int, default=5, help="draws that are scored, at each start scale")
+    parser.add_argument("--starts", type=int, nargs="+", default=[0, 1, 2], help="start scales")
+    parser.add_argument("--diversity-draws", type=int, default=50, help="draws for pixel diversity")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="field of the config")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a picture of sources and draws")
+    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the scored draws as STEM_I.png, by scale")
+    options = parser.parse_args()
+    if min(options.draws, options.diversity_draws) < 2:
+        parser.error("two draws at least")
+    torch.set_num_threads(1)
+    try:
+        config = fast(**dict(_setting(text) for text in options.set))
+        networks = Networks(
+            InceptionStem.load(options.metrics / "inception_stem.safetensors"),
+            LpipsAlex.load(options.metrics / "lpips_alex.safetensors"),
+        )
+    except SinGANAugError as error:
+        parser.error(str(error))
+    photos = {path.stem: _opened(path) for path in _images(options.photos)[: options.limit]}
+    if not photos:
+        parser.error(f"no images in {options.photos}")
+    rows, strips = _rows_of_fast(photos, config, networks, options)
+    rows += [_row_of_peer(name, folder, photos, networks) for name, folder in options.peer]
+    rows += _rows_of_references(list(photos.values()), networks)
+    if options.sheet:
+        _sheet(strips).save(options.sheet)
+        say(f"wrote {options.sheet}")
+    write("quality", rows, seeds=list(range(max(options.draws, options.diversity_draws))))
+
+
+def _rows_of_fast(
+    photos: dict[str, Image.Image], config: FitConfig, networks: Networks, options: argparse.Namespace
+) -> tuple[list[Row], list[list[tuple[str, Image.Image]]]]:
+    """One row a start scale, and of each photo what the sheet shows."""
+    scores = {start: Scores() for start in options.starts}
+    shown = dict(zip(options.starts, SHEET_DRAWS, strict=False))
+    fit_sec, strips = [], []
+    draw(fit(next(iter(photos.values())), config))  # warm-up
+    for name, photo in photos.items():
+        started_sec = time.process_time()
+        pyramid = fit(photo, config)
+        fit_sec.append(time.process_time() - started_sec)
+        source = photo.resize(pyramid.size[::-1], Image.Resampling.BICUBIC) if _size(photo) != pyramid.size else photo
+        strips.append([(name, source)])
+        for start, scored in scores.items():
+            draws = []
+            for seed in range(max(options.draws, options.diversity_draws)):
+                started_sec = time.process_time()
+                draws.append(draw(pyramid, 1, start_scale=start, seed=seed))
+                scored.draw_ms.append((time.process_time() - started_sec) * 1000)
+            variants = (torch.cat(draws) * 255).round() / 255  # as a file of 8 bits holds them
+            _score(scored, _unit(source), variants[: options.draws], networks)
+            scored.pixel_diversity.append(pixel_diversity(variants[: options.diversity_draws], _unit(source)))
+            pictures = [_picture(variant) for variant in variants[: options.draws]]
+            strips[-1] += [(f"start scale {start}", picture) for picture in pictures[: shown.get(start, 0)]]
+            if options.export:
+                _export(pictures, options.export / f"start{start}", name)
+        means = ", ".join(f"{np.mean(scored.sifid[-1]):.3f}" for scored in scores.values())
+        say(f"{name}: fit {fit_sec[-1]:.2f} process-seconds, SIFID {means}")
+    rows = [
+        scored.row("fast", start_scale=start) | {"fit_sec": spread(fit_sec), "draw_ms": spread(scored.draw_ms)}
+        for start, scored in scores.items()
+    ]
+    return rows, strips
+
+
+def _score(
+    scores: Scores,
+    source: Tensor,  # [1, 3, H, W] in [0, 1]
+    variants: Tensor,  # [N, 3, H, W] in [0, 1]
+    networks: Networks,
+) -> None:
+    scores.sifid.append(sifid(source, variants, networks.stem).tolist())
+    scores.lpips_to_source += lpips(source, variants, networks.alex).tolist()
+    if len(variants) > 1:
+        scores.lpips_between += lpips(variants[:-1], variants[1:], networks.alex).tolist()
+
+
+def _row_of_peer(what: str, folder: Path, photos: dict[str, Image.Image], networks: Networks) -> Row:
+    """SIFID at the sample's own size, LPIPS at the photo's."""
+    scores = Scores()
+    for path in _images(folder):
+        if path.stem in photos:
+            source, sample = _unit(photos[path.stem]), _unit(_opened(path))
+            scores.sifid.append(sifid(source, sample, networks.stem).tolist())
+            if sample.shape != source.shape:
+                sample = functional.interpolate(sample, source.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+            scores.lpips_to_source += lpips(source, sample, networks.alex).tolist()
+    if not scores.sifid:
+        raise SystemExit(f"{folder}: no image there is named as one of the photos")
+    say(f"{what}: SIFID {np.mean(scores.sifid):.3f}")
+    return scores.row(what)
+
+
+def _rows_of_references(photos: list[Image.Image], networks: Networks) -> list[Row]:
+    """What SIFID says of images whose quality needs no measuring."""
+    others = {
+        "JPEG quality 90": [_as_jpeg(photo, quality=90) for photo in photos],
+        "mirror image": [ImageOps.mirror(photo) for photo in photos],
+        "another photo": [*photos[1:], photos[0]],
+    }
+    rows = []
+    for what, images in others.items():
+        pairs = zip(photos, images, strict=True)
+        values = [sifid(_unit(photo), _unit(image), networks.stem).tolist() for photo, image in pairs]
+        rows.append(Scores(sifid=values).row(what))
+        say(f"{what}: SIFID {rows[-1]['sifid_mean']:.3f}")
+    return rows
+
+
+def _sheet(strips: Sequence[Sequence[tuple[str, Image.Image]]]) -> Image.Image:
+    """One line of pictures for each photo, each under its label."""
+    width = SHEET_PX // max(len(strip) for strip in strips) - GAP_PX
+    heights = [max(round(width * image.height / image.width) for _, image in strip) for strip in strips]
+    sheet = Image.new("RGB", (SHEET_PX, sum(heights) + len(strips) * (LABEL_PX + GAP_PX)), "white")
+    pen, top = ImageDraw.Draw(sheet), 0
+    for strip, height in zip(strips, heights, strict=True):
+        for i, (label, image) in enumerate(strip):
+            pen.text((i * (width + GAP_PX), top + 2), label, fill="black")
+            small = image.resize((width, height), Image.Resampling.LANCZOS)
+            sheet.paste(small, (i * (width + GAP_PX), top + LABEL_PX))
+        top += height + LABEL_PX + GAP_PX
+    return sheet
+
+
+def _export(pictures: Iterable[Image.Image], folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, picture in enumerate(pictures):
+        picture.save(folder / f"{name}_{i}.png")
+
+
+def _images(folder: Path) -> list[Path]:
+    """In the order of their numbers where they are named by numbers, then by name."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    return sorted(found, key=lambda path: (not path.stem.isdecimal(), path.stem.zfill(12), path.name))
+
+
+def _opened(path: Path) -> Image.Image:
+    return Image.open(path).convert("RGB")
+
+
+def _size(image: Image.Image) -> tuple[int, int]:
+    return image.height, image.width
+
+
+def _unit(image: Image.Image) -> Tensor:
+    """RGB as [1, 3, H, W] in [0, 1]."""
+    return torch.from_numpy(np.array(image)).movedim(-1, 0)[None] / 255
+
+
+def _picture(unit: Tensor) -> Image.Image:
+    """[3, H, W] in [0, 1] as RGB."""
+    return Image.fromarray((unit * 255).round().byte().movedim(0, -1).numpy())
+
+
+def _as_jpeg(image: Image.Image, *, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")
+
+
+def _peer(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and Path(folder).is_dir()):
+        raise argparse.ArgumentTypeError(f"expected NAME=FOLDER, got {text!r}")
+    return name, Path(folder)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """A field of the config and its value, as JSON where it is JSON: 3, 0.5, true, or a word."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 4)
+
+
+if __name__ == "__main__":
+    main()
