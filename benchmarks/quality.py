@@ -2,6 +2,7 @@
 
 `--metrics` names a folder that holds inception_stem.safetensors and lpips_alex.safetensors, `--peer NAME=FOLDER` one
 sample of each photo, named as the photo is. A photo larger than the pyramid is compared at the pyramid's size.
+Draw i of the p-th photo has the seed 1000 p + i: photos that shared seeds would share what is random in a draw.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from singan_aug.errors import SinGANAugError
 from singan_aug.metrics import InceptionStem, LpipsAlex, lpips, pixel_diversity, sifid
 
 SUFFIXES = {".jpeg", ".jpg", ".png", ".webp"}
+SEEDS_APART = 1000
 SHEET_DRAWS = (3, 2, 1)  # of the first start scale, the second, the third
 SHEET_PX, GAP_PX, LABEL_PX = 1400, 4, 16
 
@@ -73,8 +75,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a picture of sources and draws")
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the scored draws as STEM_I.png, by scale")
     options = parser.parse_args()
-    if min(options.draws, options.diversity_draws) < 2:
-        parser.error("two draws at least")
+    if any(not 2 <= count <= SEEDS_APART for count in (options.draws, options.diversity_draws)):
+        parser.error(f"expected 2 to {SEEDS_APART} draws")
     torch.set_num_threads(1)
     try:
         config = fast(**dict(_setting(text) for text in options.set))
@@ -93,7 +95,7 @@ def main() -> None:
     if options.sheet:
         _sheet(strips).save(options.sheet)
         say(f"wrote {options.sheet}")
-    write("quality", rows, seeds=list(range(max(options.draws, options.diversity_draws))))
+    write("quality", rows, seeds=_first_seeds(photos))
 
 
 def _rows_of_fast(
@@ -104,7 +106,7 @@ def _rows_of_fast(
     shown = dict(zip(options.starts, SHEET_DRAWS, strict=False))
     fit_sec, strips = [], []
     draw(fit(next(iter(photos.values())), config))  # warm-up
-    for name, photo in photos.items():
+    for first_seed, (name, photo) in zip(_first_seeds(photos), photos.items(), strict=True):
         started_sec = time.process_time()
         pyramid = fit(photo, config)
         fit_sec.append(time.process_time() - started_sec)
@@ -112,7 +114,7 @@ def _rows_of_fast(
         strips.append([(name, source)])
         for start, scored in scores.items():
             draws = []
-            for seed in range(max(options.draws, options.diversity_draws)):
+            for seed in range(first_seed, first_seed + max(options.draws, options.diversity_draws)):
                 started_sec = time.process_time()
                 draws.append(draw(pyramid, 1, start_scale=start, seed=seed))
                 scored.draw_ms.append((time.process_time() - started_sec) * 1000)
@@ -132,6 +134,10 @@ def _rows_of_fast(
     return rows, strips
 
 
+def _first_seeds(photos: dict[str, Image.Image]) -> list[int]:
+    return [SEEDS_APART * i for i in range(len(photos))]
+
+
 def _score(
     scores: Scores,
     source: Tensor,  # [1, 3, H, W] in [0, 1]
@@ -140,8 +146,7 @@ def _score(
 ) -> None:
     scores.sifid.append(sifid(source, variants, networks.stem).tolist())
     scores.lpips_to_source += lpips(source, variants, networks.alex).tolist()
-    if len(variants) > 1:
-        scores.lpips_between += lpips(variants[:-1], variants[1:], networks.alex).tolist()
+    scores.lpips_between += lpips(variants[:-1], variants[1:], networks.alex).tolist()
 
 
 def _row_of_peer(what: str, folder: Path, photos: dict[str, Image.Image], networks: Networks) -> Row:

@@ -283,7 +283,8 @@ def _fit_one(
     item: Todo, location: str, config: FitConfig, device: str, wait: bool, send: OnEvent
 ) -> tuple[Todo, Outcome | None]:
     """Claim, fit and store one image. No outcome where another process is at it and `wait` is False."""
-    from singan_aug.fitting import fit, one_thread
+    from singan_aug.fitting import fit
+    from singan_aug.pyramid.threads import one_thread
 
     store = open_store(location)
     with store.claim(item.key, wait=wait) as mine, one_thread(), quiet_decoding():

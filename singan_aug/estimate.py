@@ -10,9 +10,10 @@ import numpy as np
 
 from singan_aug.config import FitConfig
 from singan_aug.dataset import Plan, Todo, choose_jobs
-from singan_aug.fitting import fit, fit_work, one_thread
+from singan_aug.fitting import fit, fit_work
 from singan_aug.pyramid.scale import KINDS
 from singan_aug.pyramid.scales import Size
+from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import make_key, open_store
 
 __all__ = ["Estimate", "estimate"]

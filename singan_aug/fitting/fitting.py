@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,8 +21,9 @@ from singan_aug.images import refuse_constant, resize_pixels, to_pixels, to_sign
 from singan_aug.pyramid import Pyramid
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scales import working_size
+from singan_aug.pyramid.threads import one_thread
 
-__all__ = ["fit", "one_thread"]
+__all__ = ["fit"]
 
 ATTEMPTS = 2  # a fit that diverges is tried once more, from another seed
 
@@ -65,17 +65,6 @@ def fit(
                 if attempt + 1 == ATTEMPTS:
                     raise
     raise AssertionError("unreachable")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Small convolutions gain nothing from more threads, and another count could change the last digit of a sum."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _fit_once(real: Tensor, config: FitConfig, attempt: int, on_event: Callable[[FitEvent], None]) -> Pyramid:

@@ -13,6 +13,7 @@ from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.pyramid import Pyramid
 from singan_aug.pyramid.scale import Canvas, Scale
 from singan_aug.pyramid.scales import Size, resolve_start_scale, sizes_for
+from singan_aug.pyramid.threads import one_thread
 
 __all__ = ["climb", "draw", "reconstruct"]
 
@@ -26,7 +27,7 @@ def draw(
     size: Size | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """`n` variants, float [n, C, H, W] in [0, 1] on the pyramid's device.
+    """`n` variants, float [n, C, H, W] in [0, 1] on the pyramid's device; on the CPU it takes one thread.
 
     Args:
         pyramid: what to draw from.
@@ -48,7 +49,7 @@ def draw(
     own = tuple(scale.size for scale in pyramid.scales)
     sizes = own if size is None else sizes_for(own, size)
     drawn = []
-    with torch.inference_mode():
+    with torch.inference_mode(), one_thread():
         for first in range(0, n, BATCH):
             generators = [generator_for(seed, i) for i in range(first, min(first + BATCH, n))]
             drawn.append(to_unit(climb(pyramid.scales[start:], sizes[start:], generators, pyramid.config).image))
@@ -71,6 +72,6 @@ def climb(
 
 def reconstruct(pyramid: Pyramid) -> Tensor:
     """The source as the pyramid remembers it, from {z*, 0, ..., 0}: float [1, C, H, W] in [0, 1]."""
-    with torch.inference_mode():
+    with torch.inference_mode(), one_thread():
         image = to_unit(pyramid.scales[-1].reconstruct(pyramid.config))
     return image.clone()

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 
 from singan_aug.errors import ConfigError, CorruptPyramidError
 from singan_aug.pyramid import Pyramid, draw, reconstruct
+from singan_aug.pyramid.threads import one_thread
 from singan_aug.store._manifest import Manifest, newer
 
 __all__ = ["decode", "encode"]
@@ -15,6 +16,7 @@ __all__ = ["decode", "encode"]
 TOLERANCE = 1 / 255  # half precision is used where no draw moves by more
 
 
+@one_thread()
 def encode(pyramid: Pyramid) -> tuple[bytes, str]:
     """(safetensors bytes, name of the dtype of its floats).
 
@@ -28,6 +30,7 @@ def encode(pyramid: Pyramid) -> tuple[bytes, str]:
     return safetensors.torch.save(full), "float32"
 
 
+@one_thread()
 def decode(weights: bytes, manifest: Manifest, where: str) -> Pyramid:
     """The pyramid, in float32 on the CPU. Raises `CorruptPyramidError` where tensors and manifest do not fit.
 

@@ -11,6 +11,7 @@ from singan_aug.errors import ConfigError, MissingPyramidError
 from singan_aug.images import Pixels, to_pixels, turn_between
 from singan_aug.pyramid import draw
 from singan_aug.pyramid.resample import resize
+from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import Fingerprint, MemoryStore, default_location, fingerprint, open_store
 
 __all__ = ["OnMiss", "VariantSource"]
@@ -49,6 +50,7 @@ class VariantSource:
         self.__dict__.update(state)
         self._store = MemoryStore(open_store(self.location))
 
+    @one_thread()
     def variant(self, image: Any, seed: int) -> Tensor | None:
         """A variant of one image, [C, H, W] in [0, 1] on the CPU, with the image's own height, width and orientation.
 
