@@ -14,14 +14,20 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from singan_aug import dataset
 from singan_aug._version import __version__
 from singan_aug.config import PRESETS, FitConfig, preset
-from singan_aug.errors import ConfigError, ImageError, MissingPyramidError, SinGANAugError, StartScaleError, StoreError
+from singan_aug.display import Display, complain, duration, file_size, say, show_json, show_table
+from singan_aug.errors import (
+    ConfigError,
+    ImageError,
+    MissingPyramidError,
+    SinGANAugError,
+    StartScaleError,
+    StoreError,
+    is_out_of_memory,
+)
 from singan_aug.images import Pixels, load_image, pixels_to_pil, quiet_decoding, turn_between, unit_to_pil
 from singan_aug.store import Manifest, Store, fingerprint, open_store
 
@@ -36,7 +42,6 @@ app = typer.Typer(
     help="Structure-level data augmentation: fit a small generative pyramid to each of your images once, then draw "
     "endless variants of them in your training pipeline. Start with `singan-aug demo`, then `singan-aug fit FOLDER`.",
 )
-_err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -48,28 +53,21 @@ def _reported(command: Command) -> Command:
         try:
             command(*args, **kwargs)
         except (ConfigError, StartScaleError) as error:
-            _complain(str(error))
+            complain(str(error))
             raise typer.Exit(USAGE) from None
         except (SinGANAugError, OSError) as error:
-            _complain(str(error))
+            complain(str(error))
+            raise typer.Exit(FAILED) from None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            complain("out of memory: use a smaller --size or --max-size, or fewer fits side by side (--jobs)")
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
-            _complain("interrupted: what was stored stays; run the same command again to continue")
+            complain("interrupted: what was stored stays; run the same command again to continue")
             raise typer.Exit(INTERRUPTED) from None
 
     return wrapped  # type: ignore[return-value]
-
-
-def _complain(message: str) -> None:
-    _err.print(f"singan-aug: {message}")
-
-
-def _say(message: str) -> None:
-    typer.echo(message)
-
-
-def _show_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
 
 
 # Options that several commands share
@@ -103,7 +101,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
-        _say(f"singan-aug {__version__}")
+        say(f"singan-aug {__version__}")
         raise typer.Exit
 
 
@@ -156,7 +154,7 @@ def fit(
         _forecast(paths, store, config, jobs, limit, as_json)
         return
     started_sec = time.monotonic()
-    with _Display() as display:
+    with Display() as display:
         report = dataset.fit_dataset(paths, store, config, jobs=jobs, device=device, limit=limit, on_event=display.show)
     _summarise(report, store, time.monotonic() - started_sec, as_json)
     if report.failed or not report.outcomes:
@@ -188,7 +186,7 @@ def _forecast(
     sizes = sorted({f"{width}x{height}" for height, width in (item.size for item in plan.todo)})
     failed = [outcome for outcome in plan.known if outcome.status == "failed"]
     if as_json:
-        _show_json(
+        show_json(
             {
                 "images": len(plan.todo) + len(plan.known),
                 "to_fit": len(plan.todo),
@@ -203,82 +201,18 @@ def _forecast(
         )
     else:
         shown = ", ".join(sizes[:6]) + (f" and {len(sizes) - 6} more" if len(sizes) > 6 else "")
-        _say(f"{len(plan.todo) + len(plan.known)} images, {len(plan.todo)} to fit" + (f", at {shown}" if sizes else ""))
-        _say(
-            f"about {_duration(forecast.wall_sec)} with {forecast.jobs} side by side "
-            f"({_duration(forecast.process_sec)} of processor time), "
-            f"{_bytes(forecast.stored_bytes)} in {store.location}"
+        say(f"{len(plan.todo) + len(plan.known)} images, {len(plan.todo)} to fit" + (f", at {shown}" if sizes else ""))
+        say(
+            f"about {duration(forecast.wall_sec)} with {forecast.jobs} side by side "
+            f"({duration(forecast.process_sec)} of processor time), "
+            f"{file_size(forecast.stored_bytes)} in {store.location}"
         )
         for outcome in failed:
-            _complain(f"{outcome.path}: {outcome.message}")
+            complain(f"{outcome.path}: {outcome.message}")
     if failed or not (plan.todo or plan.known):
         if not failed:
-            _complain("no images found")
+            complain("no images found")
         raise typer.Exit(FAILED)
-
-
-class _Display:
-    """Progress on stderr: bars in a terminal, one line for each image elsewhere."""
-
-    def __init__(self) -> None:
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[state]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=_err,
-            transient=True,
-            disable=not _err.is_terminal,
-        )
-        self._overall: TaskID | None = None
-        self._running: dict[Path, TaskID] = {}
-        self._shares: dict[Path, float] = {}
-        self._waiting: set[Path] = set()
-        self._done = 0
-
-    def __enter__(self) -> _Display:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._bars.stop()
-
-    def show(self, event: dataset.Event) -> None:
-        """Render one event of `fit_dataset`."""
-        match event:
-            case dataset.Plan():
-                self._waiting = {item.path for item in event.todo}
-                if event.todo:
-                    self._overall = self._bars.add_task("all images", total=len(event.todo), state=self._state())
-            case dataset.Progress(path, step):
-                if path not in self._running:
-                    self._running[path] = self._bars.add_task(path.name, total=1.0, state="")
-                state = f"scale {step.scale + 1}/{step.scales} step {step.step}/{step.steps}"
-                state += " (second attempt)" if step.attempt else ""
-                self._bars.update(self._running[path], completed=step.share, state=state)
-                self._shares[path] = step.share
-                self._advance()
-            case dataset.Outcome(path, status):
-                if path in self._running:
-                    self._bars.remove_task(self._running.pop(path))
-                self._shares.pop(path, None)
-                self._done += path in self._waiting
-                if status == "failed":
-                    _complain(f"{path}: {event.message}")
-                elif event.notes:
-                    _complain(f"{path}: {', '.join(event.notes)}")
-                if status == "fitted" and not _err.is_terminal:
-                    _complain(f"fitted {path} in {_duration(event.process_sec)}")
-                self._advance()
-
-    def _advance(self) -> None:
-        if self._overall is not None:
-            self._bars.update(self._overall, completed=self._done + sum(self._shares.values()), state=self._state())
-
-    def _state(self) -> str:
-        return f"{self._done}/{len(self._waiting)} images"
 
 
 def _summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json: bool) -> None:
@@ -288,18 +222,18 @@ def _summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json
             {"path": str(o.path), "status": o.status, "key": o.key, "message": o.message, "notes": list(o.notes)}
             for o in report.outcomes
         ]
-        _show_json({**counts, "ignored": report.ignored, "store": store.location, "images": rows})
+        show_json({**counts, "ignored": report.ignored, "store": store.location, "images": rows})
         return
     if not report.outcomes:
-        _complain(f"no images found ({report.ignored} other files): expected files such as .jpg, .png or .tif")
+        complain(f"no images found ({report.ignored} other files): expected files such as .jpg, .png or .tif")
         return
     parts = [f"{counts['fitted']} fitted", f"{counts['present']} already there"]
     parts += [f"{counts['duplicate']} equal to another"] if counts["duplicate"] else []
     parts += [f"{counts['failed']} failed"] if counts["failed"] else []
     parts += [f"{report.ignored} other files ignored"] if report.ignored else []
-    _say(f"{', '.join(parts)} in {_duration(wall_sec)}; store: {store.location}")
+    say(f"{', '.join(parts)} in {duration(wall_sec)}; store: {store.location}")
     for outcome in report.failed:
-        _say(f"failed: {outcome.path}: {outcome.message}")
+        say(f"failed: {outcome.path}: {outcome.message}")
 
 
 @app.command()
@@ -335,9 +269,9 @@ def draw(
     for path, image in zip(paths, drawn, strict=True):
         unit_to_pil(image).save(path)
     if as_json:
-        _show_json([str(path) for path in paths])
+        show_json([str(path) for path in paths])
     else:
-        _say(f"{count} variants of {manifest.name} in {out}")
+        say(f"{count} variants of {manifest.name} in {out}")
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
@@ -389,25 +323,18 @@ def list_pyramids(cache: Cache = None, as_json: AsJson = False) -> None:
             manifests.append(store.manifest(key))
         except StoreError as error:
             broken = True
-            _complain(str(error))
+            complain(str(error))
     if as_json:
-        _show_json([_described(manifest) for manifest in manifests])
+        show_json([_described(manifest) for manifest in manifests])
     else:
-        table = Table("key", "image", "fitted at", "scales", "channels", "bytes", "fitted on", box=None)
+        rows = []
         for m in manifests:
             height, width = m.scale_sizes[-1]
-            table.add_row(
-                m.key[:12],
-                m.name,
-                f"{width}x{height}",
-                str(len(m.scale_sizes)),
-                str(m.channels),
-                _bytes(m.weights_bytes),
-                m.created_at[:10],
-            )
-        if manifests:
-            Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print(table)
-        _say(f"{len(manifests)} pyramids in {store.location}")
+            counts = [str(len(m.scale_sizes)), str(m.channels), file_size(m.weights_bytes)]
+            rows.append([m.key[:12], m.name, f"{width}x{height}", *counts, m.created_at[:10]])
+        if rows:
+            show_table(["key", "image", "fitted at", "scales", "channels", "size", "fitted on"], rows)
+        say(f"{len(manifests)} pyramids in {store.location}")
     if broken:
         raise typer.Exit(FAILED)
 
@@ -439,10 +366,10 @@ def show(
         source = pixels_to_pil(_loaded(target)) if Path(target).exists() else None
         contact_sheet([(manifest.name, source, store.load(manifest.key))]).save(sheet, format="PNG")
     if as_json:
-        _show_json(_described(manifest))
+        show_json(_described(manifest))
         return
     for name, value in _described(manifest).items():
-        _say(f"{name}: {json.dumps(value)}")
+        say(f"{name}: {json.dumps(value)}")
 
 
 @app.command()
@@ -465,11 +392,11 @@ def verify(
         except StoreError as error:
             broken[key] = str(error)
     if as_json:
-        _show_json([{"key": key, "ok": key not in broken, "message": broken.get(key, "")} for key in checked])
+        show_json([{"key": key, "ok": key not in broken, "message": broken.get(key, "")} for key in checked])
     else:
         for message in broken.values():
-            _complain(message)
-        _say(f"{len(checked) - len(broken)} of {len(checked)} pyramids are whole in {store.location}")
+            complain(message)
+        say(f"{len(checked) - len(broken)} of {len(checked)} pyramids are whole in {store.location}")
     if broken:
         raise typer.Exit(FAILED)
 
@@ -498,10 +425,10 @@ def remove(
             if len(found) > 1:
                 raise MissingPyramidError(f"{len(found)} keys begin with {wanted!r}: give more digits")
             store.remove(key)
-            _say(f"removed {key}")
+            say(f"removed {key}")
         except StoreError as error:
             failed = True
-            _complain(str(error))
+            complain(str(error))
     if failed:
         raise typer.Exit(FAILED)
 
@@ -521,26 +448,7 @@ def demo(
 
     store = open_store(cache or out / "store")
     started_sec = time.monotonic()
-    with _Display() as display:
+    with Display() as display:
         result = run_demo(out, store, preset("fast", finest_px=max_size), jobs=jobs, on_event=display.show)
     _summarise(result.report, store, time.monotonic() - started_sec, as_json=False)
-    _say(f"contact sheet: {result.sheet}\na batch of a training pipeline: {result.batch}")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _bytes(count: int) -> str:
-    size, unit = float(count), "B"
-    for unit in ("B", "KB", "MB", "GB"):  # noqa: B007
-        if size < 1000:
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    say(f"contact sheet: {result.sheet}\na batch of a training pipeline: {result.batch}")

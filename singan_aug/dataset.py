@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import joblib
 
 from singan_aug.config import FitConfig, fast
-from singan_aug.errors import FitDivergedError, ImageError, WorkerLostError
+from singan_aug.errors import FitDivergedError, ImageError, WorkerLostError, is_out_of_memory
 from singan_aug.images import IMAGE_SUFFIXES, LoadedImage, load_image, map_images, quiet_decoding, refuse_constant
 from singan_aug.pyramid.scales import Size, working_size
 from singan_aug.store import Store, make_key, open_store
@@ -302,18 +302,13 @@ def _fit_one(
         except (ImageError, FitDivergedError) as error:
             return item, Outcome(item.path, "failed", item.key, str(error), item.notes)
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             message = "out of memory: use a smaller --max-size, or fewer fits side by side (--jobs)"
             return item, Outcome(item.path, "failed", item.key, message, item.notes)
         return item, Outcome(
             item.path, "fitted", str(key), notes=item.notes, process_sec=time.process_time() - started_sec
         )
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Torch has no one type for it: its CPU allocator raises a bare RuntimeError."""
-    return isinstance(error, MemoryError) or "memory" in str(error).lower()
 
 
 @contextmanager

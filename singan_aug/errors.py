@@ -33,6 +33,7 @@ __all__ = [
     "StoreFormatError",
     "StoreWriteError",
     "WorkerLostError",
+    "is_out_of_memory",
 ]
 
 
@@ -92,3 +93,8 @@ class StoreFormatError(StoreError):
 
 class StoreWriteError(StoreError, OSError):
     """The store's folder cannot be written: full disk, read-only folder or no permission."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: torch has no one type for that, its CPU allocator raises a bare RuntimeError."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower())

@@ -66,7 +66,7 @@ def test_a_suite_is_listed(suite: str) -> None:
     [
         ("--limit", "--limit"),
         ("0.5", "0.5"),
-        ("/home/someone/photos", "photos"),
+        ("/srv/someone/photos", "photos"),
         ("../data/photos/", "photos"),
         ("SinGAN=/tmp/samples/singan/", "SinGAN=singan"),
         ("--photos=C/photos", "--photos=photos"),

@@ -674,12 +674,13 @@ _LAUNCH = """
 import sys
 from pathlib import Path
 
-from singan_aug import cli, config, dataset
+from singan_aug import config, dataset
 from singan_aug.__main__ import main
+from singan_aug.display import Display
 
 marker, recipe = Path(sys.argv.pop(1)), config.FitConfig.from_json(sys.argv.pop(1))
 config.PRESETS["fast"] = lambda **changes: recipe.replace(**changes)
-show = cli._Display.show
+show = Display.show
 
 
 def marked(self, event):
@@ -688,7 +689,7 @@ def marked(self, event):
         marker.touch()
 
 
-cli._Display.show = marked
+Display.show = marked
 if __name__ == "__main__":
     main()
 """

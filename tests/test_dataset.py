@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +25,6 @@ from tests.conftest import make_photo, quick
 ROOT = Path(__file__).parents[1]
 TINY = quick(coarsest_px=13, finest_px=40, steps_coarsest=2, steps_finer=2)
 SIZE = (26, 34)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Two threads on two busy cores wait for each other: tiny draws take twenty times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _photo(path: Path, seed: int) -> Path:

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from singan_aug.images import Pixels, pixels_to_pil, unit_to_pil
@@ -14,15 +12,6 @@ from singan_aug.report import contact_sheet
 from singan_aug.report.contact_sheet import GAP_PX, LABEL_PX
 
 CELL = 60
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Two threads on two busy cores wait for each other: tiny draws take twenty times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _cell_height(pyramid: Pyramid) -> int:

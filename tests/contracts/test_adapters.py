@@ -6,7 +6,7 @@ import copy
 import importlib
 import pickle
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
@@ -120,15 +120,6 @@ CASES = [
 def adapter(request: pytest.FixtureRequest) -> Adapter:
     found: Adapter = request.param
     return found
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Two threads on two busy cores wait for each other: tiny draws take twenty times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _colour(image: Any) -> Pixels:
