@@ -128,7 +128,7 @@ def _colour(image: Any) -> Pixels:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, _one_thread: None) -> str:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with a pyramid for each of IMAGES."""
     store = DirectoryStore(tmp_path_factory.mktemp("adapters") / "store")
     for make in IMAGES.values():
@@ -292,7 +292,7 @@ def test_the_default_store_is_the_environments(adapter: Adapter, folder: str, mo
 
 
 @pytest.fixture(scope="module")
-def three_configs(tmp_path_factory: pytest.TempPathFactory, _one_thread: None) -> tuple[str, dict[str, FitConfig]]:
+def three_configs(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, FitConfig]]:
     """One image fitted under three configs, a minute apart; keys sort in another order."""
     store = DirectoryStore(tmp_path_factory.mktemp("configs") / "store")
     configs = {"first": TINY.replace(seed=1), "last": TINY.replace(seed=2), "middle": TINY.replace(seed=3)}
