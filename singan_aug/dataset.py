@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import joblib
 
 from singan_aug.config import FitConfig, fast
-from singan_aug.errors import FitDivergedError, ImageError, WorkerLostError, is_out_of_memory
+from singan_aug.errors import FitDivergedError, ImageError, StoreWriteError, WorkerLostError, is_out_of_memory
 from singan_aug.images import IMAGE_SUFFIXES, LoadedImage, load_image, map_images, quiet_decoding, refuse_constant
 from singan_aug.pyramid.scales import Size, working_size
 from singan_aug.store import Store, make_key, open_store
@@ -198,7 +198,8 @@ def fit_dataset(
 
     Raises:
         ConfigError: the config names a part that is not registered.
-        StoreError: the store cannot be written or has another format.
+        StoreError: the store cannot be written to begin with, or has another format. One that fills up on the way
+            fails the images that it has no room for.
         WorkerLostError: a worker process was killed from outside.
         KeyboardInterrupt: after the workers have stopped.
     """
@@ -214,7 +215,6 @@ def fit_dataset(
         store.prepare()
         store.sweep()
         outcomes += _fit_all(plan.todo, store.location, config, device, jobs, notify)
-        store.sweep()
     return FitReport(tuple(sorted(outcomes, key=lambda outcome: str(outcome.path))), plan.ignored)
 
 
@@ -283,32 +283,38 @@ def _fit_one(
     item: Todo, location: str, config: FitConfig, device: str, wait: bool, send: OnEvent
 ) -> tuple[Todo, Outcome | None]:
     """Claim, fit and store one image. No outcome where another process is at it and `wait` is False."""
+    store = open_store(location)
+    try:
+        store.prepare()  # a full disk is noticed before the fit, not after it
+        with store.claim(item.key, wait=wait) as mine:
+            if not mine:
+                return item, None
+            if item.key in store:  # another process finished it since the plan was made
+                return item, Outcome(item.path, "present", item.key, notes=item.notes)
+            process_sec = _fit_and_save(item, store, config, device, send)
+            return item, Outcome(item.path, "fitted", item.key, notes=item.notes, process_sec=process_sec)
+    except (ImageError, FitDivergedError, StoreWriteError) as error:
+        message = str(error)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        message = "out of memory: use a smaller --max-size, or fewer fits side by side (--jobs)"
+    return item, Outcome(item.path, "failed", item.key, message, item.notes)
+
+
+def _fit_and_save(item: Todo, store: Store, config: FitConfig, device: str, send: OnEvent) -> float:
+    """The process seconds that it took."""
     from singan_aug.fitting import fit
     from singan_aug.pyramid.threads import one_thread
 
-    store = open_store(location)
-    with store.claim(item.key, wait=wait) as mine, one_thread(), quiet_decoding():
-        if not mine:
-            return item, None
-        if item.key in store:  # another process finished it since the plan was made
-            return item, Outcome(item.path, "present", item.key, notes=item.notes)
-        started_sec = time.process_time()
-        try:
-            image = load_image(item.path)
-            key = make_key(image.pixels, config)
-            pyramid = fit(image.pixels, config, device=device, on_event=lambda event: send(Progress(item.path, event)))
-            height, width, _ = image.pixels.shape
-            store.save(key, pyramid, name=item.path.name, source_size=(height, width))
-        except (ImageError, FitDivergedError) as error:
-            return item, Outcome(item.path, "failed", item.key, str(error), item.notes)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            message = "out of memory: use a smaller --max-size, or fewer fits side by side (--jobs)"
-            return item, Outcome(item.path, "failed", item.key, message, item.notes)
-        return item, Outcome(
-            item.path, "fitted", str(key), notes=item.notes, process_sec=time.process_time() - started_sec
+    started_sec = time.process_time()
+    with one_thread(), quiet_decoding():
+        pixels = load_image(item.path).pixels
+        pyramid = fit(pixels, config, device=device, on_event=lambda event: send(Progress(item.path, event)))
+        store.save(
+            make_key(pixels, config), pyramid, name=item.path.name, source_size=(pixels.shape[0], pixels.shape[1])
         )
+    return time.process_time() - started_sec
 
 
 @contextmanager
