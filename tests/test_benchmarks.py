@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import _result
+from benchmarks import _result, report
 from benchmarks._result import spread
 
 FOLDER = Path(_result.__file__).parent
@@ -54,6 +54,10 @@ def test_a_suite_explains_itself(
         module.main()
     assert stopped.value.code == 0
     assert capsys.readouterr().out.startswith("usage:")
+
+
+def test_the_page_is_what_the_committed_results_give() -> None:
+    assert report.PAGE.read_text() == report.page(), "run `python -m benchmarks.report`"
 
 
 @pytest.mark.parametrize("suite", SUITES)

@@ -1,0 +1,72 @@
+"""Writes docs/benchmarks.md from benchmarks/results: `python -m benchmarks.report`. No figure is typed by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks._result import RESULTS, Row, say
+
+__all__ = ["PAGE", "page"]
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+INTRODUCTION = """# Benchmarks
+
+Made by `python -m benchmarks.report` from the files in `benchmarks/results/`. What the suites do and how they measure:
+[benchmarks/README.md](../benchmarks/README.md); what did not work: [research.md](research.md). A cell with a spread
+is the median and, in brackets, the quartiles. Higher is better for diversity and LPIPS, lower for everything else.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    PAGE.write_text(page())
+    say(f"wrote {PAGE}")
+
+
+def page() -> str:
+    """The page that the committed results give."""
+    return INTRODUCTION + "".join(_section(json.loads(path.read_text())) for path in sorted(RESULTS.glob("*.json")))
+
+
+def _section(result: dict[str, Any]) -> str:
+    clean = "" if result["clean_checkout"] else ", with changes that were not committed"
+    versions = ", ".join(f"{name} {result['versions'][name]}" for name in ("python", "torch"))
+    head = f"\n## {result['suite']}\n\n`{result['command'].strip()}`\n\n"
+    head += f"{result['date']}, commit {result['commit']}{clean}; "
+    head += f"{result['device']}, {result['threads']} thread(s); {versions}\n"
+    return head + "".join(_table(rows) for rows in _alike(result["rows"]))
+
+
+def _alike(rows: list[Row]) -> list[list[Row]]:
+    """Rows with the same fields belong into one table."""
+    tables: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        tables.setdefault(tuple(row), []).append(row)
+    return list(tables.values())
+
+
+def _table(rows: list[Row]) -> str:
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
+    return "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{_number(value['median'])} ({_number(value['q25'])}-{_number(value['q75'])})"
+    if isinstance(value, list):
+        return ", ".join(_cell(each) for each in value)
+    return _number(value) if isinstance(value, int | float) else str(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main()
