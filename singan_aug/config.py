@@ -78,9 +78,7 @@ class FitConfig(BaseModel):
     generator_updates: Positive = 3  # generator updates in each iteration
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 5e-4
     learning_rate_drop_at: Fraction = 0.8  # progress at which the step schedule drops
-    learning_rate_drop: Annotated[float, Field(gt=0.0, le=1.0)] = (
-        0.1  # factor of that drop, or the final factor of a decay
-    )
+    learning_rate_drop: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # factor of that drop, or at the end of a decay
     beta1: Decay = 0.5  # Adam
     beta2: Decay = 0.999  # Adam
     crop_px: Annotated[int, Field(ge=0)] = 0  # side of the training crops; 0: the whole image

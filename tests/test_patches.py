@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from singan_aug.config import FitConfig
+from singan_aug.errors import ConfigError
 from singan_aug.fitting import FitEvent, fit
 from singan_aug.images import to_signed
 from singan_aug.pyramid import Pyramid, draw, reconstruct
@@ -148,6 +149,17 @@ def test_attempts_and_seeds_do_not_disturb_what_is_stored(tmp_path: Path, pyrami
     assert manifest.weights_dtype == "float16"
     assert manifest.weights_bytes < 2 * PHOTO.size + 40_000
     assert torch.equal(draw(loaded, 3, seed=1), draw(pyramid, 3, seed=1))
+
+
+def test_patches_have_a_middle() -> None:
+    with pytest.raises(ConfigError, match="odd patch_px"):
+        fit(PHOTO, patches(patch_px=4))
+
+
+@pytest.mark.parametrize("resample", ["bicubic", "bilinear"])
+def test_without_a_shift_a_draw_is_the_source_however_scales_are_resized(resample: str) -> None:
+    still = fit(PHOTO, patches(shift_px=0.0, resample=resample))
+    assert torch.equal(draw(still, start_scale=-1), reconstruct(still))
 
 
 def test_a_fit_reports_each_scale_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from singan_aug.config import FitConfig
+from singan_aug.errors import ConfigError
 from singan_aug.fitting.fitter import FITTERS, Report, ScaleWork
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.patches import PatchScale, descriptor_basis, patch_scales
@@ -24,6 +25,8 @@ class PatchFitter:
 
     def fit(self, real: Tensor, config: FitConfig, attempt: int, report: Report) -> tuple[PatchScale, ...]:
         """The same for every attempt but for which patches are sampled; nothing here can diverge."""
+        if config.patch_px % 2 == 0:
+            raise ConfigError(f"expected an odd patch_px, so that a patch has a middle, got {config.patch_px}")
         sizes = scale_sizes((real.shape[2], real.shape[3]), config)
         bases = []
         for k, size in enumerate(sizes):

@@ -43,11 +43,12 @@ class PatchScale(Scale):
     entering: Tensor  # [1, C, h', w'] the source at the scale below; at scale 0 the source itself
     basis: Tensor  # [D, C, p, p] orthonormal filters: the principal components of this scale's patches
     index: int  # which scale this is, 0 the coarsest
+    resample: str  # how images are resized between scales
 
     @cached_property
     def described(self) -> Tensor:
         """[h * w, D]: what every place of the source looks like from the scale below, which a draw is compared with."""
-        return self._describe(resize(self.entering, self.size))
+        return self._describe(resize(self.entering, self.size, self.resample))
 
     def draw(
         self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator], config: FitConfig
@@ -88,7 +89,7 @@ class PatchScale(Scale):
         return self._copy(origin), origin
 
     def _follow(self, below: Tensor, origin: Tensor, size: Size, config: FitConfig) -> tuple[Tensor, Tensor]:
-        finer = self._improve(resize(below, size), self._upsampled(origin, size), config)
+        finer = self._improve(resize(below, size, self.resample), self._upsampled(origin, size), config)
         return self._copy(finer), finer
 
     def _identity(self, size: Size) -> Tensor:
@@ -195,7 +196,7 @@ def patch_scales(source: Tensor, bases: Sequence[Tensor], config: FitConfig) -> 
     sizes = scale_sizes((source.shape[2], source.shape[3]), config)
     images = [resize(source, size, config.resample) for size in sizes]
     return tuple(
-        PatchScale(size, images[k], images[max(0, k - 1)], basis, k)
+        PatchScale(size, images[k], images[max(0, k - 1)], basis, k, config.resample)
         for k, (size, basis) in enumerate(zip(sizes, bases, strict=True))
     )
 
