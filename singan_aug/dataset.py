@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import Manager
+from multiprocessing import parent_process
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -317,14 +318,27 @@ def _fit_and_save(item: Todo, store: Store, config: FitConfig, device: str, send
     return time.process_time() - started_sec
 
 
+def _end_with_parent() -> None:
+    """In the queue's process: end when the parent is killed, and let the workers see that it is gone."""
+
+    def wait() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 @contextmanager
 def _channel(jobs: int, notify: OnEvent) -> Iterator[OnEvent]:
     """A function by which workers report, in this process or another; `notify` gets one event after the other."""
     if jobs == 1:
         yield notify
         return
+    manager = SyncManager()
     with _interrupts_ignored():
-        manager = Manager()
+        manager.start(initializer=_end_with_parent)
     with manager:
         queue = manager.Queue()
 
