@@ -119,12 +119,12 @@ class SinGANAugment(A.ImageOnlyTransform):
         refused = {name: partial(self._refuse, name) for name in _REFUSED}
         return {"image": self.apply, "images": self.apply_to_images, **refused}
 
-    def apply_with_params(self, params: Any, *args: Any, **kwargs: Any) -> Any:
+    def apply_with_params(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse what a variant would falsify before anything is drawn."""
         for name, value in kwargs.items():
             if value is not None and self._additional_targets.get(name, name) in _REFUSED:
                 self._refuse(name)
-        return super().apply_with_params(params, *args, **kwargs)
+        return super().apply_with_params(*args, **kwargs)
 
     def _refuse(self, name: str, *args: Any, **params: Any) -> None:
         del args, params
