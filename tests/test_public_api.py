@@ -62,5 +62,14 @@ def test_fitting_and_drawing_load_no_transform_library() -> None:
     assert found == ""
 
 
+def test_without_albumentations_its_adapter_says_what_to_install() -> None:
+    found = _run(
+        "import sys\nsys.modules['albumentations'] = None\n"
+        "try:\n    import singan_aug.transforms.albumentations\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    assert 'needs albumentations: pip install "singan-aug[albumentations]"' in found
+
+
 def test_the_version_has_three_numbers() -> None:
     assert len([int(part) for part in singan_aug.__version__.split(".")]) == 3

@@ -1,0 +1,275 @@
+"""What the Albumentations adapter promises beyond tests/contracts/test_adapters.py."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from singan_aug.errors import ConfigError, MissingPyramidError
+from singan_aug.fitting import fit
+from singan_aug.store import DirectoryStore, make_key
+from singan_aug.transforms.torchvision import SinGANAugment as Torchvision
+from tests.conftest import make_photo, quick
+
+if find_spec("albumentations") is None:
+    pytest.skip('needs albumentations: pip install ".[albumentations]"', allow_module_level=True)
+
+from singan_aug.transforms.albumentations import SinGANAugment
+
+A = importlib.import_module("albumentations")  # after the adapter, which keeps it off the network
+
+TINY = quick(coarsest_px=13, finest_px=40, steps_coarsest=2, steps_finer=2)
+SIZE = (26, 34)
+RGB = make_photo(*SIZE)
+GREY = make_photo(*SIZE, channels=1, seed=1)
+UNKNOWN = make_photo(*SIZE, seed=99)
+ARRAYS: dict[str, Callable[[], Any]] = {
+    "uint8": lambda: RGB.copy(),
+    "uint8, read-only": lambda: RGB,
+    "uint8, reversed in memory": lambda: RGB[::-1].copy()[::-1],
+    "float32": lambda: RGB.astype(np.float32) / 255,
+    "uint8 [H, W]": lambda: GREY[..., 0].copy(),
+    "uint8 [H, W, 1]": lambda: GREY.copy(),
+    "float32 [H, W]": lambda: GREY[..., 0].astype(np.float32) / 255,
+    "float32 [H, W, 1]": lambda: GREY.astype(np.float32) / 255,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    store = DirectoryStore(tmp_path_factory.mktemp("albumentations") / "store")
+    for pixels in (RGB, GREY):
+        store.save(make_key(pixels, TINY), fit(pixels, TINY))
+    return store.location
+
+
+def _tensor(array: Any) -> torch.Tensor:
+    planes = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+    return torch.from_numpy(planes.copy())
+
+
+# What comes out
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_shape_and_dtype_are_kept_in_a_pipeline(name: str, folder: str) -> None:
+    image, untouched = ARRAYS[name](), ARRAYS[name]()
+    out = A.Compose([SinGANAugment(store=folder, p=1)], seed=1)(image=image)["image"]
+    assert (out.shape, out.dtype) == (image.shape, image.dtype)
+    assert out.flags["C_CONTIGUOUS"]
+    assert 0 <= out.min() <= out.max() <= (255 if image.dtype == np.uint8 else 1)
+    assert not np.array_equal(out, image)
+    assert np.array_equal(image, untouched)
+
+
+@pytest.mark.parametrize("start_scale", [0, 1, -1])
+@pytest.mark.parametrize("name", ARRAYS)
+def test_the_torchvision_adapter_gives_the_same_pixels(name: str, start_scale: int, folder: str) -> None:
+    image = ARRAYS[name]()
+    out = SinGANAugment(start_scale, store=folder).apply(image, seed=2**62 + 11)
+    other = Torchvision(start_scale, store=folder).transform(_tensor(image), {"seed": 2**62 + 11})
+    assert torch.equal(_tensor(out), other)
+
+
+def test_images_are_drawn_each_with_a_seed_of_its_own_as_torchvision_draws_a_batch(folder: str) -> None:
+    images = np.stack([RGB, RGB, RGB])
+    out = A.Compose([SinGANAugment(store=folder, p=1)], seed=2)(images=images)["images"]
+    assert (out.shape, out.dtype) == (images.shape, images.dtype)
+    assert not any(np.array_equal(first, second) for first, second in combinations((*out, RGB), 2))
+    drawn = SinGANAugment(store=folder).apply_to_images(images, seed=5)
+    batch = Torchvision(store=folder).transform(torch.stack([_tensor(RGB)] * 3), {"seed": 5})
+    assert all(torch.equal(_tensor(one), other) for one, other in zip(drawn, batch, strict=True))
+
+
+def test_no_images_are_no_error(folder: str) -> None:
+    none = RGB[None][:0]
+    assert SinGANAugment(store=folder).apply_to_images(none, seed=1) is none
+
+
+def test_a_second_image_is_drawn_under_its_own_name(folder: str) -> None:
+    pipeline = A.Compose([SinGANAugment(store=folder, p=1)], additional_targets={"other": "image"}, seed=3)
+    out = pipeline(image=RGB, other=RGB.copy())
+    assert np.array_equal(out["image"], out["other"])  # Albumentations gives them the same parameters
+    assert not np.array_equal(out["image"], RGB)
+
+
+def test_labels_pass_as_the_same_objects(folder: str) -> None:
+    label = object()
+    out = A.Compose([SinGANAugment(store=folder, p=1)])(image=RGB, label=label, path="a.png")
+    assert out["label"] is label
+    assert out["path"] == "a.png"
+
+
+def test_it_stands_first_in_a_pipeline(folder: str) -> None:
+    alone = A.Compose([SinGANAugment(1, store=folder, p=1)], seed=4)(image=RGB)["image"]
+    flipped = A.Compose([SinGANAugment(1, store=folder, p=1), A.HorizontalFlip(p=1)], seed=4)(image=RGB)["image"]
+    assert np.array_equal(flipped, alone[:, ::-1])
+
+
+def test_p_leaves_some_images_alone(folder: str) -> None:
+    pipeline = A.Compose([SinGANAugment(store=folder)], seed=5)
+    kept = [np.array_equal(pipeline(image=RGB)["image"], RGB) for _ in range(30)]
+    assert any(kept)
+    assert not all(kept)
+
+
+# What is refused
+
+ASIDE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what is passed, and what Compose has to know for it
+    "mask": ({"mask": RGB[..., 0].copy()}, {}),
+    "masks": ({"masks": [RGB[..., 0].copy()]}, {}),
+    "bboxes": (
+        {"bboxes": np.array([[1.0, 2.0, 9.0, 9.0]]), "labels": [1]},
+        {"bbox_params": A.BboxParams("pascal_voc", label_fields=["labels"])},
+    ),
+    "keypoints": ({"keypoints": np.array([[3.0, 4.0]])}, {"keypoint_params": A.KeypointParams("xy")}),
+    "second_mask": (  # the successor wants a mask beside it
+        {"second_mask": RGB[..., 0].copy(), "mask": RGB[..., 0].copy()},
+        {"additional_targets": {"second_mask": "mask"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ASIDE)
+@pytest.mark.parametrize("image", [RGB, UNKNOWN], ids=["known", "unknown"])
+def test_what_would_not_follow_the_structure_is_refused(name: str, image: Any, folder: str) -> None:
+    aside, known = ASIDE[name]
+    for on_miss in ("error", "pass"):
+        pipeline = A.Compose([SinGANAugment(store=folder, on_miss=on_miss, p=1)], **known)
+        with pytest.raises(TypeError, match=rf"SinGANAugment\(\) expected images and labels, got ({name}|mask):"):
+            pipeline(image=image, **aside)
+
+
+def test_a_volume_is_refused(folder: str) -> None:
+    with pytest.raises(TypeError, match="got volume"):
+        A.Compose([SinGANAugment(store=folder, p=1)])(volume=np.stack([RGB, RGB]))
+
+
+def test_a_replay_refuses_alike(folder: str) -> None:
+    replay = A.ReplayCompose([SinGANAugment(store=folder, p=1)])(image=RGB)["replay"]
+    with pytest.raises(TypeError, match="got mask"):
+        A.ReplayCompose.replay(replay, image=RGB, mask=RGB[..., 0].copy())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"start_scale": "2"}, ConfigError, "start_scale.*int"),
+        ({"on_miss": "skip"}, ConfigError, "on_miss.*'skip'"),
+        ({"p": 1.5}, ValueError, "p\n.*less than or equal to 1"),
+        ({"store": 3}, ValueError, "store"),
+        ({"config": {"width": -1}}, ValueError, "width"),
+        ({"config": "fast"}, ValueError, "config"),
+    ],
+)
+def test_a_wrong_argument_is_refused_when_it_is_given(arguments: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        SinGANAugment(**arguments)
+
+
+def test_a_miss_is_an_error_in_a_pipeline(folder: str) -> None:
+    with pytest.raises(MissingPyramidError, match="singan-aug fit"):
+        A.Compose([SinGANAugment(store=folder, p=1)])(image=UNKNOWN)
+
+
+# Seeds, and how it travels
+
+
+def test_the_seed_of_compose_decides(folder: str) -> None:
+    def two(seed: int) -> list[Any]:
+        pipeline = A.Compose([SinGANAugment(store=folder, p=1)], seed=seed)
+        return [pipeline(image=RGB)["image"] for _ in range(2)]
+
+    assert np.array_equal(two(1), two(1))
+    assert not any(np.array_equal(first, second) for first, second in combinations([*two(1), *two(2)], 2))
+
+
+@pytest.mark.parametrize("config", [None, TINY, type(TINY)()], ids=["no config", "a config", "the default config"])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_saved_pipeline_loads(
+    config: Any, given: bool, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINGAN_AUG_CACHE", folder)
+    store = Path(folder) if given else None
+    pipeline = A.Compose([SinGANAugment(-1, store, config, "pass", p=0.75)])
+    A.save(pipeline, str(tmp_path / "pipeline.json"))
+    for loaded in (A.load(str(tmp_path / "pipeline.json")), A.from_dict(A.to_dict(pipeline))):
+        (before,), (after,) = pipeline.transforms, loaded.transforms
+        assert type(after) is SinGANAugment
+        for name in ("start_scale", "store", "config", "on_miss", "p"):
+            assert getattr(after, name) == getattr(before, name)
+        assert np.array_equal(after.apply(RGB, seed=6), before.apply(RGB, seed=6))
+
+
+def test_a_replay_gives_the_same_pixels(folder: str) -> None:
+    out = A.ReplayCompose([SinGANAugment(store=folder, p=1), A.HorizontalFlip(p=0.5)])(image=RGB)
+    assert np.array_equal(A.ReplayCompose.replay(out["replay"], image=RGB)["image"], out["image"])
+
+
+@pytest.mark.parametrize("copied", [lambda t: pickle.loads(pickle.dumps(t)), copy.deepcopy], ids=["pickle", "deepcopy"])
+def test_a_copied_pipeline_draws_the_same(copied: Callable[[Any], Any], folder: str) -> None:
+    pipeline = A.Compose([SinGANAugment(store=folder, p=1)], seed=7)
+    assert np.array_equal(copied(pipeline)(image=RGB)["image"], pipeline(image=RGB)["image"])
+
+
+class Repeated(Dataset[torch.Tensor]):
+    """One image many times, as a user's dataset would give it."""
+
+    def __init__(self, pipeline: Any, length: int) -> None:
+        self.pipeline, self.length = pipeline, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor(self.pipeline(image=RGB.copy())["image"])
+
+
+def _epochs(folder: str, *, loader: int, compose: int | None, p: float = 1.0, length: int = 4) -> list[torch.Tensor]:
+    """Two epochs of images, drawn in turn by two workers."""
+    dataset = Repeated(A.Compose([SinGANAugment(store=folder, p=p)], seed=compose), length)
+    generator = torch.Generator().manual_seed(loader)
+    batches = DataLoader(dataset, num_workers=2, generator=generator, multiprocessing_context="fork")
+    return [batch[0] for _ in range(2) for batch in batches]
+
+
+# Python 3.12 and later warn of any fork beside threads, and torch has started some.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_in_a_loader_both_seeds_count_and_no_two_draws_are_alike(folder: str) -> None:
+    drawn = _epochs(folder, loader=0, compose=1)
+    again, other, third = (_epochs(folder, loader=i, compose=j) for i, j in ((0, 1), (0, 2), (1, 1)))
+    assert all(torch.equal(first, second) for first, second in zip(drawn, again, strict=True))
+    assert not any(torch.equal(first, second) for first, second in combinations([*drawn, *other, *third], 2))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize("compose", [None, 1])
+def test_workers_and_epochs_decide_apart_which_images_to_leave(compose: int | None, folder: str) -> None:
+    drawn = _epochs(folder, loader=0, compose=compose, p=0.5, length=40)
+    kept = [np.array_equal(image.numpy(), RGB) for image in drawn]
+    streams = [kept[start : start + 40][worker::2] for start in (0, 40) for worker in (0, 1)]
+    assert not any(first == second for first, second in combinations(streams, 2))  # alike by chance: 6 in 2**20
+
+
+def test_importing_it_keeps_albumentations_off_the_network() -> None:
+    code = (
+        "import os\nfor name in ('NO_ALBUMENTATIONS_UPDATE', 'ALBUMENTATIONS_NO_TELEMETRY'):\n"
+        "    os.environ.pop(name, None)\n"
+        "import singan_aug.transforms.albumentations\n"
+        "print(os.environ['NO_ALBUMENTATIONS_UPDATE'], os.environ['ALBUMENTATIONS_NO_TELEMETRY'])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["1", "1"]
