@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from singan_aug.images import to_signed
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.drawing import climb
 from singan_aug.pyramid.noise import generator_for
-from singan_aug.pyramid.patches import PatchScale, descriptor_basis, random_shift
+from singan_aug.pyramid.patches import SEAM_LIMIT, PatchScale, descriptor_basis, random_shift
 from singan_aug.store import DirectoryStore, make_key
 from tests.conftest import make_photo
 
@@ -25,7 +26,14 @@ PHOTO = make_photo(*SIZE)
 
 
 def patches(**changes: Any) -> FitConfig:
-    values = {"kind": "patches", "coarsest_px": 20, "scale_factor": 0.6, "shift_px": 3.0, "shift_step_px": 5}
+    values = {
+        "kind": "patches",
+        "coarsest_px": 20,
+        "scale_factor": 0.6,
+        "shift_px": 3.0,
+        "shift_step_px": 5,
+        "seam_blend_px": 0.0,
+    }
     return FitConfig(**{**values, **changes})
 
 
@@ -149,6 +157,36 @@ def test_attempts_and_seeds_do_not_disturb_what_is_stored(tmp_path: Path, pyrami
     assert manifest.weights_dtype == "float16"
     assert manifest.weights_bytes < 2 * PHOTO.size + 40_000
     assert torch.equal(draw(loaded, 3, seed=1), draw(pyramid, 3, seed=1))
+
+
+def test_blending_changes_little_and_not_the_pieces() -> None:
+    exact, blended = fit(PHOTO, patches()), fit(PHOTO, patches(seam_blend_px=3.0))
+    assert torch.equal(_origin(exact, 0, 4), _origin(blended, 0, 4))
+    change = (draw(exact, seed=4) - draw(blended, seed=4)).abs()
+    assert 0 < float(change.max()) <= 0.5 * SEAM_LIMIT / (2 * math.e) ** 0.5 + 1e-6  # the largest x exp(-(x / limit)^2)
+
+
+def test_blending_leaves_the_inside_of_a_piece_alone() -> None:
+    still = fit(PHOTO, patches(shift_px=0.0, seam_blend_px=3.0))
+    torch.testing.assert_close(draw(still, start_scale=-1), reconstruct(still), rtol=0, atol=1e-6)  # sums reordered
+
+
+def test_blending_makes_a_seam_in_a_gradient_fainter() -> None:
+    ramp = np.repeat(np.linspace(60, 190, 64).round().astype(np.uint8)[None], 48, axis=0)
+    scale = _floors(fit(np.dstack([ramp] * 3), patches(seam_blend_px=3.0)))[-1]
+    origin = _identity(scale.size)
+    origin[1, :, 32:] -= 6  # a step of some 12 levels in the middle
+    exact = scale._copy(origin)
+    blended = scale._blended(exact, origin)
+    steps = [float((image[0, :, :, 32] - image[0, :, :, 31]).abs().mean()) for image in (exact, blended)]
+    assert steps[1] < 0.6 * steps[0]
+    torch.testing.assert_close(blended[..., :10], exact[..., :10], rtol=0, atol=1e-5)
+
+
+def test_a_mask_is_not_blended() -> None:
+    mask = ((np.add.outer(np.arange(52), np.arange(70)) // 30) % 3 * 100).astype(np.uint8)
+    drawn = draw(fit(np.dstack([PHOTO, mask]), patches(seam_blend_px=3.0)), 3)
+    assert {level for image in drawn for level in (image[3] * 255).round().int().unique().tolist()} <= {0, 100, 200}
 
 
 def test_patches_have_a_middle() -> None:

@@ -3,11 +3,11 @@
 A draw starts by shifting regions of the source at the start scale, then finds for every pixel the place in the source
 whose surroundings fit best, and copies that. Each finer scale takes the coordinates over, improves them where they do
 not fit (a few candidates: the neighbours' coordinates, and one pixel around), and copies again, so that the finest
-scale is made of true pixels in coherent pieces.
+scale is made of true pixels in coherent pieces. Where two pieces meet, their low frequencies are blended.
 
 Sources: patch nearest neighbours in place of a GAN at every scale, and the normalisation of distances that makes a draw
 use all of the source, Granot et al. 2022 (GPNN), eq. 2; search by propagation, Barnes et al. 2009 (PatchMatch); copying
-in coherent pieces, Ashikhmin 2001.
+in coherent pieces, Ashikhmin 2001; blending low frequencies wider than high ones, Burt & Adelson 1983.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from singan_aug.config import FitConfig
 from singan_aug.images import bytes_to_signed, signed_to_bytes
-from singan_aug.pyramid.resample import resize
+from singan_aug.pyramid.resample import blur, resize
 from singan_aug.pyramid.scale import KINDS, Canvas, Scale
 from singan_aug.pyramid.scales import Size, scale_sizes
 
@@ -31,6 +31,7 @@ __all__ = ["PatchScale", "descriptor_basis", "patch_scales"]
 COMPLETENESS = 5e-3  # GPNN's alpha: smaller makes a draw use more of the source
 EXHAUSTIVE = 2_000_000  # pairs of places up to which every one is compared with every other
 REACHES = (1, 2)  # pixels from which neighbours' coordinates are taken over
+SEAM_LIMIT = 0.15  # steps in brightness (in [-1, 1]) well above this are edges, not seams
 SAMPLED = 2000  # patches from which the descriptors' basis is made
 
 
@@ -44,11 +45,22 @@ class PatchScale(Scale):
     basis: Tensor  # [D, C, p, p] orthonormal filters: the principal components of this scale's patches
     index: int  # which scale this is, 0 the coarsest
     resample: str  # how images are resized between scales
+    blend_px: float  # how far low frequencies are blended over seams: at the finest scale alone, elsewhere 0
 
     @cached_property
     def described(self) -> Tensor:
         """[h * w, D]: what every place of the source looks like from the scale below, which a draw is compared with."""
         return self._describe(resize(self.entering, self.size, self.resample))
+
+    @cached_property
+    def low(self) -> Tensor:
+        """[1, C, h, w], C = 3 at most: the low frequencies of the source's colours."""
+        return blur(self.source[:, :3], self.blend_px)
+
+    @cached_property
+    def lower(self) -> Tensor:
+        """The same, blurred once more."""
+        return blur(self.low, self.blend_px)
 
     def draw(
         self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator], config: FitConfig
@@ -61,7 +73,7 @@ class PatchScale(Scale):
             else:
                 assert below.origin is not None
                 canvases.append(self._follow(below.image[i : i + 1], below.origin[i], size, config))
-        images, origins = zip(*canvases, strict=True)
+        images, origins = zip(*((self._blended(image, origin), origin) for image, origin in canvases), strict=True)
         return Canvas(torch.cat(images), torch.stack(origins))
 
     def reconstruct(self, config: FitConfig) -> Tensor:
@@ -70,13 +82,9 @@ class PatchScale(Scale):
         return self.source
 
     def tensors(self) -> dict[str, Tensor]:
-        """The source, what enters, the basis, and the descriptors made of them."""
-        return {
-            "source": self.source,
-            "entering": self.entering,
-            "basis": self.basis,
-            "described": self.described,
-        }
+        """The source, what enters, the basis, and what is made of them."""
+        named = {"source": self.source, "entering": self.entering, "basis": self.basis, "described": self.described}
+        return {**named, "low": self.low, "lower": self.lower} if self.blend_px else named
 
     def _begin(self, size: Size, generator: torch.Generator, config: FitConfig) -> tuple[Tensor, Tensor]:
         shift = random_shift(size, generator, self.index, config).to(self.source.device)
@@ -120,6 +128,19 @@ class PatchScale(Scale):
     def _copy(self, origin: Tensor) -> Tensor:
         """[1, C, h, w]: the source's pixels at `origin`, [2, h, w]."""
         return self.source[0][:, origin[0], origin[1]][None]
+
+    def _blended(self, image: Tensor, origin: Tensor) -> Tensor:
+        """The image, [1, C, h, w], with the low frequencies of neighbouring pieces blended; a mask is left as it is.
+
+        Inside a piece both terms of the step are the same and nothing changes. Across the edge of an object the step is
+        large and meant to be: it is kept.
+        """
+        if not self.blend_px:
+            return image
+        rows, columns = origin
+        step = blur(self.low[..., rows, columns], self.blend_px) - self.lower[..., rows, columns]
+        step = step * torch.exp(-((step.abs().amax(1, keepdim=True) / SEAM_LIMIT) ** 2))
+        return torch.cat([image[:, :3] + step, image[:, 3:]], dim=1)
 
     def _describe(self, image: Tensor) -> Tensor:
         """[h * w, D]: the patch around every pixel of [1, C, h, w], in the basis; edges are repeated."""
@@ -195,9 +216,10 @@ def patch_scales(source: Tensor, bases: Sequence[Tensor], config: FitConfig) -> 
     """The scales of a source, [1, C, H, W] in [-1, 1], given the basis of each."""
     sizes = scale_sizes((source.shape[2], source.shape[3]), config)
     images = [resize(source, size, config.resample) for size in sizes]
+    blends = [0.0] * (len(sizes) - 1) + [config.seam_blend_px]
     return tuple(
-        PatchScale(size, images[k], images[max(0, k - 1)], basis, k, config.resample)
-        for k, (size, basis) in enumerate(zip(sizes, bases, strict=True))
+        PatchScale(size, images[k], images[max(0, k - 1)], basis, k, config.resample, blend)
+        for k, (size, basis, blend) in enumerate(zip(sizes, bases, blends, strict=True))
     )
 
 
