@@ -295,12 +295,12 @@ def _find(store: Store, target: str) -> tuple[Manifest, int]:
     """Manifest of the pyramid that an image file or the first digits of a key name, and the orientation wanted."""
     if Path(target).exists():
         identity = fingerprint(_loaded(target))
-        manifests = [store.manifest(key) for key in store.find(identity.digest)]
-        if not manifests:
+        latest = store.latest(identity.digest)
+        if latest is None:
             raise MissingPyramidError(
                 f"no pyramid for {target} in {store.location}: fit it with `singan-aug fit {target}`"
             )
-        return max(manifests, key=lambda manifest: manifest.created_at), identity.turn_code
+        return store.manifest(latest), identity.turn_code
     keys = [key for key in store.keys() if key.startswith(target)] if target else []
     if len(keys) != 1:
         found = "no pyramid" if not keys else f"{len(keys)} pyramids"

@@ -221,10 +221,10 @@ def fit_dataset(
 
 def choose_jobs(todo: Sequence[Todo], config: FitConfig, jobs: int | None) -> int:
     """How many fits to run side by side: what is asked for, or one for each core that has enough to do."""
-    from singan_aug.fitting import fit_work
+    from singan_aug.fitting import fit_load
 
     if jobs is None:
-        load = sum(work.load for item in todo for work in fit_work(item.size, item.channels, config))
+        load = sum(fit_load(item.size, item.channels, config) for item in todo)
         jobs = min(joblib.cpu_count(), max(1, round(load / WORKER_LOAD)))
     return max(1, min(jobs, len(todo)))
 

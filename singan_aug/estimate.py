@@ -10,9 +10,8 @@ import numpy as np
 
 from singan_aug.config import FitConfig
 from singan_aug.dataset import Plan, Todo, choose_jobs
-from singan_aug.fitting import fit, fit_work
+from singan_aug.fitting import fit, fit_load
 from singan_aug.pyramid.scale import KINDS
-from singan_aug.pyramid.scales import Size
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import make_key, open_store
 
@@ -38,15 +37,11 @@ def estimate(plan: Plan, config: FitConfig, *, jobs: int | None = None) -> Estim
     jobs = choose_jobs(plan.todo, config, jobs)
     if not plan.todo:
         return Estimate(0.0, 0.0, 0, jobs)
-    loads = [_load(item.size, item.channels, config) for item in plan.todo]
+    loads = [fit_load(item.size, item.channels, config) for item in plan.todo]
     per_load = _seconds_per_load(plan.todo[loads.index(max(loads))], config)
     process_sec = sum(loads) * per_load
     wall_sec = max(process_sec / jobs, max(loads) * per_load) + (WORKER_START_SEC if jobs > 1 else 0.0)
     return Estimate(process_sec, wall_sec, sum(_stored_bytes(item, config) for item in plan.todo), jobs)
-
-
-def _load(size: Size, channels: int, config: FitConfig) -> float:
-    return sum(work.load for work in fit_work(size, channels, config))
 
 
 def _seconds_per_load(largest: Todo, config: FitConfig) -> float:
@@ -56,7 +51,9 @@ def _seconds_per_load(largest: Todo, config: FitConfig) -> float:
     """
     brief = config.replace(steps_coarsest=min(4, config.steps_coarsest), steps_finer=min(4, config.steps_finer))
     height, width = largest.size
-    while _load((height, width), largest.channels, brief) > TRIAL_LOAD and min(height, width) >= 2 * config.coarsest_px:
+    while (
+        fit_load((height, width), largest.channels, brief) > TRIAL_LOAD and min(height, width) >= 2 * config.coarsest_px
+    ):
         height, width = height // 2, width // 2
     noise = np.random.default_rng(0).integers(0, 256, (height, width, largest.channels), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder, one_thread():
@@ -64,7 +61,7 @@ def _seconds_per_load(largest: Todo, config: FitConfig) -> float:
             started_sec = time.process_time()
             open_store(folder).save(make_key(noise, brief), fit(noise, brief))
             spent_sec = time.process_time() - started_sec
-    return spent_sec / _load((height, width), largest.channels, brief)
+    return spent_sec / fit_load((height, width), largest.channels, brief)
 
 
 def _stored_bytes(item: Todo, config: FitConfig) -> int:

@@ -13,7 +13,7 @@ from singan_aug.config import FitConfig
 from singan_aug.pyramid.scale import Scale
 from singan_aug.pyramid.scales import Size
 
-__all__ = ["FITTERS", "FitEvent", "Fitter", "Report", "ScaleWork", "fit_work"]
+__all__ = ["FITTERS", "FitEvent", "Fitter", "Report", "ScaleWork", "fit_load", "fit_work"]
 
 STEP_MACS = 5e7  # multiply-adds that take as long as the fixed cost of a step, on one core
 
@@ -69,3 +69,8 @@ FITTERS: Registry[Fitter] = Registry("kind of pyramid")
 def fit_work(size: Size, channels: int, config: FitConfig) -> tuple[ScaleWork, ...]:
     """What a fit to an image of this working size takes, for each scale, coarsest first."""
     return FITTERS[config.kind].work(size, channels, config)
+
+
+def fit_load(size: Size, channels: int, config: FitConfig) -> float:
+    """The same as one number, for forecasts: all its steps, weighted by what each costs."""
+    return sum(scale.load for scale in fit_work(size, channels, config))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from singan_aug.config import FitConfig
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import Manifest
 
@@ -52,6 +53,15 @@ class Store(ABC):
     def find(self, fingerprint: str) -> list[str]:
         """Keys of the pyramids fitted to one image, sorted: one for each config."""
         return [key for key in self.keys() if key.startswith(f"{fingerprint}-")]
+
+    def latest(self, fingerprint: str, config: FitConfig | None = None) -> str | None:
+        """Key of the pyramid fitted last to one image, of this config alone where one is given; None without any."""
+        keys = self.find(fingerprint)
+        if config is not None:
+            keys = [key for key in keys if self.manifest(key).config == config]
+        if len(keys) > 1:
+            keys.sort(key=lambda key: (self.manifest(key).created_at, key))
+        return keys[-1] if keys else None
 
     def prepare(self) -> None:
         """Make the place ready for writing. Raises `StoreWriteError`, `StoreFormatError`."""

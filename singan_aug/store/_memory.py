@@ -46,8 +46,9 @@ class MemoryStore(Store):
         """From memory where it is kept; otherwise read, and kept in place of those used longest ago."""
         if key not in self._kept:
             pyramid, manifest = self.beneath.load(key), self.beneath.manifest(key)
-            self._kept[key] = (pyramid, manifest, pyramid.memory_bytes)
-            self._kept_bytes += pyramid.memory_bytes
+            size = pyramid.memory_bytes
+            self._kept[key] = (pyramid, manifest, size)
+            self._kept_bytes += size
             while self._kept_bytes > self.limit_bytes and len(self._kept) > 1:
                 _, (_, _, freed) = self._kept.popitem(last=False)
                 self._kept_bytes -= freed

@@ -59,7 +59,7 @@ class VariantSource:
         """
         pixels = to_pixels(image)
         identity = fingerprint(pixels)
-        key = self._find(identity)
+        key = self._store.latest(identity.digest, self.config)
         if key is None:
             if self.on_miss == "pass":
                 return None
@@ -68,15 +68,6 @@ class VariantSource:
         drawn = draw(pyramid, start_scale=self.start_scale, seed=seed)
         turned = turn_between(drawn, self._store.manifest(key).turn_code, identity.turn_code)
         return resize(turned, (pixels.shape[0], pixels.shape[1]), pyramid.config.resample)[0].clamp(0.0, 1.0)
-
-    def _find(self, identity: Fingerprint) -> str | None:
-        """Key of the image's pyramid; of several, the one fitted last."""
-        keys = self._store.find(identity.digest)
-        if self.config is not None:
-            keys = [key for key in keys if self._store.manifest(key).config == self.config]
-        if len(keys) > 1:
-            keys.sort(key=lambda key: (self._store.manifest(key).created_at, key))
-        return keys[-1] if keys else None
 
     def _explain_miss(self, identity: Fingerprint, pixels: Pixels) -> str:
         height, width, channels = pixels.shape
