@@ -1,0 +1,11 @@
+"""The command line: parses, calls, renders. One module for each command or family of commands.
+
+Exit codes: 0 all well, 1 some image or entry failed and is named, 2 wrong usage, 130 interrupted.
+"""
+
+from singan_aug.cli._app import app as app
+
+from singan_aug.cli import fit as fit  # isort: skip  (the order of the commands in --help)
+from singan_aug.cli import draw as draw  # isort: skip
+from singan_aug.cli import store as store  # isort: skip
+from singan_aug.cli import demo as demo  # isort: skip

@@ -1,0 +1,36 @@
+"""`singan-aug demo`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from singan_aug.cli._app import Cache, Jobs, app, reported
+from singan_aug.cli.fit import summarise
+from singan_aug.config import preset
+from singan_aug.display import Display, say
+from singan_aug.store import open_store
+
+
+@app.command()
+@reported
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pictures, and for the store unless --cache names one.")
+    ] = Path("singan-aug-demo"),
+    cache: Cache = None,
+    max_size: Annotated[int, typer.Option(min=64, help="Long side in pixels at which the photos are fitted.")] = 250,
+    jobs: Jobs = None,
+) -> None:
+    """Fit six photos that come with the package, draw variants in a DataLoader, and write a contact sheet."""
+    from singan_aug.demo import run_demo
+
+    store = open_store(cache or out / "store")
+    started_sec = time.monotonic()
+    with Display() as display:
+        result = run_demo(out, store, preset("fast", finest_px=max_size), jobs=jobs, on_event=display.show)
+    summarise(result.report, store, time.monotonic() - started_sec, as_json=False)
+    say(f"contact sheet: {result.sheet}\na batch of a training pipeline: {result.batch}")

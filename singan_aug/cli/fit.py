@@ -1,0 +1,150 @@
+"""`singan-aug fit`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from singan_aug import dataset
+from singan_aug.cli._app import FAILED, AsJson, Cache, Jobs, Seed, app, reported
+from singan_aug.config import PRESETS, FitConfig, preset
+from singan_aug.display import Display, complain, duration, file_size, say, show_json
+from singan_aug.errors import ConfigError
+from singan_aug.store import Store, open_store
+
+__all__ = ["summarise"]
+
+
+@app.command()
+@reported
+def fit(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Image files, and folders of them at any depth.", show_default=False),
+    ],
+    cache: Cache = None,
+    preset_name: Annotated[
+        str, typer.Option("--preset", help=f"How to fit: {' or '.join(sorted(PRESETS))}. `paper` takes days on a CPU.")
+    ] = "fast",
+    max_size: Annotated[
+        int | None,
+        typer.Option(
+            min=25,
+            help="Long side in pixels at which images are fitted. Default: the preset's 250.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Jobs = None,
+    device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, or cuda:N.")] = "cpu",
+    seed: Seed = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Look at this many images at most.", show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Fit nothing: print how many images there are, their sizes, and an estimate of time and bytes.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a pyramid to every image that has none yet, and store it.
+
+    Run it again after an interruption, or when images were added: what is fitted is skipped at once.
+    """
+    for path in paths:
+        if not path.exists() and not path.is_symlink():
+            raise ConfigError(f"expected image files or folders, got {path}: there is no such file or folder")
+    changes: dict[str, Any] = {"seed": seed} | ({"finest_px": max_size} if max_size is not None else {})
+    config = preset(preset_name, **changes)
+    check_device(device)
+    store = open_store(cache)
+    if dry_run:
+        _forecast(paths, store, config, jobs, limit, as_json)
+        return
+    started_sec = time.monotonic()
+    with Display() as display:
+        report = dataset.fit_dataset(paths, store, config, jobs=jobs, device=device, limit=limit, on_event=display.show)
+    summarise(report, store, time.monotonic() - started_sec, as_json)
+    if report.failed or not report.outcomes:
+        raise typer.Exit(FAILED)
+
+
+def check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"expected --device cpu, cuda or cuda:N, got {device!r}") from None
+    if wanted.type not in ("cpu", "cuda"):
+        raise ConfigError(f"expected --device cpu, cuda or cuda:N, got {device!r}")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"expected one of {torch.cuda.device_count()} CUDA devices, got {device!r}: use --device cpu")
+
+
+def _forecast(
+    paths: list[Path], store: Store, config: FitConfig, jobs: int | None, limit: int | None, as_json: bool
+) -> None:
+    from singan_aug.estimate import estimate  # imports torch
+
+    plan = dataset.plan_dataset(paths, store, config, limit=limit)
+    forecast = estimate(plan, config, jobs=jobs)
+    sizes = sorted({f"{width}x{height}" for height, width in (item.size for item in plan.todo)})
+    failed = [outcome for outcome in plan.known if outcome.status == "failed"]
+    if as_json:
+        show_json(
+            {
+                "images": len(plan.todo) + len(plan.known),
+                "to_fit": len(plan.todo),
+                "present": sum(outcome.status == "present" for outcome in plan.known),
+                "failed": [{"path": str(outcome.path), "message": outcome.message} for outcome in failed],
+                "sizes": sizes,
+                "process_sec": round(forecast.process_sec, 1),
+                "wall_sec": round(forecast.wall_sec, 1),
+                "bytes": forecast.stored_bytes,
+                "jobs": forecast.jobs,
+            }
+        )
+    else:
+        shown = ", ".join(sizes[:6]) + (f" and {len(sizes) - 6} more" if len(sizes) > 6 else "")
+        say(f"{len(plan.todo) + len(plan.known)} images, {len(plan.todo)} to fit" + (f", at {shown}" if sizes else ""))
+        say(
+            f"about {duration(forecast.wall_sec)} with {forecast.jobs} side by side "
+            f"({duration(forecast.process_sec)} of processor time), "
+            f"{file_size(forecast.stored_bytes)} in {store.location}"
+        )
+        for outcome in failed:
+            complain(f"{outcome.path}: {outcome.message}")
+    if failed or not (plan.todo or plan.known):
+        if not failed:
+            complain("no images found")
+        raise typer.Exit(FAILED)
+
+
+def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json: bool) -> None:
+    """Say what became of the images, for people or for scripts."""
+    counts = {status: len(report.with_status(status)) for status in ("fitted", "present", "duplicate", "failed")}
+    if as_json:
+        rows = [
+            {"path": str(o.path), "status": o.status, "key": o.key, "message": o.message, "notes": list(o.notes)}
+            for o in report.outcomes
+        ]
+        show_json({**counts, "ignored": report.ignored, "store": store.location, "images": rows})
+        return
+    if not report.outcomes:
+        complain(f"no images found ({report.ignored} other files): expected files such as .jpg, .png or .tif")
+        return
+    parts = [f"{counts['fitted']} fitted", f"{counts['present']} already there"]
+    parts += [f"{counts['duplicate']} equal to another"] if counts["duplicate"] else []
+    parts += [f"{counts['failed']} failed"] if counts["failed"] else []
+    parts += [f"{report.ignored} other files ignored"] if report.ignored else []
+    say(f"{', '.join(parts)} in {duration(wall_sec)}; store: {store.location}")
+    for outcome in report.failed:
+        say(f"failed: {outcome.path}: {outcome.message}")
