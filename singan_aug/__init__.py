@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from singan_aug.pyramid import reconstruct as reconstruct
     from singan_aug.store import make_key as make_key
     from singan_aug.store import open_store as open_store
+    from singan_aug.transforms.keys import KeyedDataset as KeyedDataset
+    from singan_aug.transforms.keys import SampleKey as SampleKey
     from singan_aug.transforms.torchvision import SinGANAugment as SinGANAugment
 
 __all__ = [
     "FitConfig",
+    "KeyedDataset",
     "Pyramid",
+    "SampleKey",
     "SinGANAugment",
     "__version__",
     "draw",
@@ -52,6 +56,7 @@ __getattr__, _, _ = lazy_loader.attach(
         "fitting": ["fit"],
         "pyramid": ["Pyramid", "draw", "reconstruct"],
         "store": ["make_key", "open_store"],
+        "transforms.keys": ["KeyedDataset", "SampleKey"],
         "transforms.torchvision": ["SinGANAugment"],
     },
 )

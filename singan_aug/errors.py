@@ -14,6 +14,8 @@
         ├── StoreFormatError                      written by a newer format
         └── StoreWriteError     (also OSError)    full disk, read-only folder, no permission
 
+    UnchangedWarning          (a UserWarning)     a transform leaves an image as it is, told once for each cause
+
 Each message says what was expected, what was found and what to do about it.
 """
 
@@ -32,6 +34,7 @@ __all__ = [
     "StoreError",
     "StoreFormatError",
     "StoreWriteError",
+    "UnchangedWarning",
     "WorkerLostError",
     "is_out_of_memory",
 ]
@@ -93,6 +96,10 @@ class StoreFormatError(StoreError):
 
 class StoreWriteError(StoreError, OSError):
     """The store's folder cannot be written: full disk, read-only folder or no permission."""
+
+
+class UnchangedWarning(UserWarning):
+    """A transform leaves an image as it is; told once for each cause, counted in `SinGANAugment.stats()`."""
 
 
 def is_out_of_memory(error: Exception) -> bool:

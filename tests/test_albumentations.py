@@ -197,6 +197,7 @@ def test_the_seed_of_compose_decides(folder: str) -> None:
     assert not any(np.array_equal(first, second) for first, second in combinations([*two(1), *two(2)], 2))
 
 
+@pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
 @pytest.mark.parametrize("config", [None, TINY, type(TINY)()], ids=["no config", "a config", "the default config"])
 @pytest.mark.parametrize("given", [True, False])
 def test_a_saved_pipeline_loads(

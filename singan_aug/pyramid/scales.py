@@ -14,6 +14,7 @@ __all__ = [
     "scale_sizes",
     "scale_widths",
     "sizes_for",
+    "start_scale_at",
     "working_size",
 ]
 
@@ -78,3 +79,11 @@ def resolve_start_scale(start_scale: int, count: int) -> int:
             f"this pyramid has {count} scale{'s' if count > 1 else ''}"
         )
     return scale
+
+
+def start_scale_at(share: float, count: int) -> int:
+    """The scale that lies `share` (0 to 1) of the way from the coarsest to the finest of `count`, the nearest one.
+
+    Half-way between two it is the finer. So one share means alike for pyramids of different heights.
+    """
+    return math.floor(share * (count - 1) + 0.5)

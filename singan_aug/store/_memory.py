@@ -18,12 +18,16 @@ __all__ = ["MemoryStore"]
 
 
 class MemoryStore(Store):
-    """Keeps the pyramids loaded last, up to `limit_bytes` of tensors; everything else goes to the store beneath."""
+    """Keeps the pyramids loaded last, up to `limit_bytes` of tensors, on `device`.
 
-    def __init__(self, beneath: Store, limit_bytes: int = 256 * 2**20) -> None:
+    Everything else goes to the store beneath.
+    """
+
+    def __init__(self, beneath: Store, limit_bytes: int = 256 * 2**20, device: str = "cpu") -> None:
         self.beneath = beneath
         self.location = beneath.location
         self.limit_bytes = limit_bytes
+        self.device = device
         self._kept: OrderedDict[str, tuple[Pyramid, Manifest, int]] = OrderedDict()
         self._kept_bytes = 0
 
@@ -46,6 +50,8 @@ class MemoryStore(Store):
         """From memory where it is kept; otherwise read, and kept in place of those used longest ago."""
         if key not in self._kept:
             pyramid, manifest = self.beneath.load(key), self.beneath.manifest(key)
+            if self.device != "cpu":
+                pyramid = pyramid.to(self.device)
             size = pyramid.memory_bytes
             self._kept[key] = (pyramid, manifest, size)
             self._kept_bytes += size

@@ -14,7 +14,7 @@ from torch.utils.data import get_worker_info
 from singan_aug.config import FitConfig
 from singan_aug.images import like
 from singan_aug.pyramid.noise import derive_seed
-from singan_aug.transforms._source import OnMiss, VariantSource
+from singan_aug.transforms._source import OnMiss, Settings, VariantSource
 
 try:
     # One asks a server for its newest version when it is imported, the other reports on the first Compose.
@@ -64,26 +64,32 @@ class SinGANAugment(A.ImageOnlyTransform):
         """What Albumentations checks and converts; the rest is checked by `VariantSource`, with errors of ours."""
 
         start_scale: Any
+        strength: Any
         store: str | os.PathLike[str] | None
         config: FitConfig | None
         on_miss: Any
+        device: Any
 
     def __init__(
         self,
-        start_scale: int = 0,
+        start_scale: Any = None,
         store: str | os.PathLike[str] | None = None,
         config: FitConfig | dict[str, Any] | None = None,
         on_miss: OnMiss = "error",
+        strength: float | None = None,
+        device: str = "cpu",
         p: float = 0.5,
     ) -> None:
         super().__init__(p=p)
         wanted = None if config is None else FitConfig(**dict(config))
         # to_dict, hence A.save, reads the attributes named like arguments, and JSON must hold them.
         self.start_scale = start_scale
+        self.strength = strength
         self.store = None if store is None else os.fspath(store)
         self.config = None if wanted is None else wanted.model_dump(mode="json")
         self.on_miss = on_miss
-        self._source = VariantSource(start_scale, store=self.store, config=wanted, on_miss=on_miss)
+        self.device = device
+        self._source = VariantSource(Settings(start_scale, strength, self.store, wanted, on_miss, device=device))
         self._worker_seed: int | None = None
 
     if _IS_SUCCESSOR:  # it refuses a class that defines get_params
@@ -112,6 +118,14 @@ class SinGANAugment(A.ImageOnlyTransform):
         def get_params(self) -> dict[str, Any]:
             """One seed from the generator that Compose hands out, or the worker's."""
             return {"seed": _seed(self.random_generator)}
+
+    def stats(self) -> dict[str, int]:
+        """What became of the images so far, in all workers: how many were drawn, and how many had no pyramid."""
+        return self._source.stats()
+
+    def scales(self, image: NDArray[Any]) -> int:
+        """How many scales the pyramid of this image has. Raises `MissingPyramidError`, `ImageError`."""
+        return self._source.scales(image)
 
     @property
     def targets(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from torchvision.transforms import v2
 
 import singan_aug.fitting
 from singan_aug.config import FitConfig
-from singan_aug.errors import ConfigError, ImageError, MissingPyramidError, StartScaleError
+from singan_aug.errors import ConfigError, ImageError, MissingPyramidError, StartScaleError, UnchangedWarning
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels, to_pixels, turn_pixels
 from singan_aug.pyramid import Pyramid, draw
@@ -100,9 +100,9 @@ class Adapter:
     replay: Callable[[Any, Any, int], Any]  # (transform, image, seed of the draw) -> image
     always: dict[str, Any] = field(default_factory=dict)  # arguments with which it draws at every call
 
-    def make(self, *args: Any, **kwargs: Any) -> Any:
+    def make(self, start_scale: Any = 0, **kwargs: Any) -> Any:
         module = importlib.import_module(f"singan_aug.transforms.{self.library}")
-        return module.SinGANAugment(*args, **self.always, **kwargs)
+        return module.SinGANAugment(start_scale, **self.always, **kwargs)
 
 
 def _through_array(run: Callable[[Any], Any], image: Any) -> Any:
@@ -311,8 +311,14 @@ def test_a_store_that_does_not_exist_is_a_miss_and_is_not_made(adapter: Adapter,
 @pytest.mark.parametrize(
     "image", [_pil(UNKNOWN), _chw(UNKNOWN), tv_tensors.Image(_chw(UNKNOWN))], ids=["PIL", "tensor", "tv_tensors.Image"]
 )
-def test_on_miss_pass_leaves_the_very_object(adapter: Adapter, image: Any, folder: str) -> None:
-    assert adapter.call(adapter.make(store=folder, on_miss="pass"), image) is image
+def test_on_miss_pass_leaves_the_very_object_counts_it_and_warns_once(
+    adapter: Adapter, image: Any, folder: str
+) -> None:
+    transform = adapter.make(store=folder, on_miss="pass")
+    with pytest.warns(UnchangedWarning, match="singan-aug fit"):
+        assert adapter.call(transform, image) is image
+    assert adapter.call(transform, image) is image
+    assert transform.stats() == {"drawn": 0, "left by p": 0, "no pyramid": 2}
 
 
 def test_one_changed_value_is_a_miss(adapter: Adapter, folder: str) -> None:
@@ -369,6 +375,7 @@ def test_a_config_without_a_pyramid_is_a_miss_that_says_so(
         adapter.call(adapter.make(store=three_configs[0], config=TINY.replace(seed=4)), _pil(RGB))
 
 
+@pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
 def test_a_pyramid_fitted_meanwhile_is_found(adapter: Adapter, tmp_path: Path) -> None:
     transform, image = adapter.make(store=tmp_path, on_miss="pass"), _pil(UNKNOWN)
     assert adapter.call(transform, image) is image
@@ -414,6 +421,7 @@ def test_a_tensor_of_another_dtype_is_refused(adapter: Adapter, dtype: torch.dty
         adapter.call(adapter.make(store=folder), _chw(RGB).to(dtype))
 
 
+@pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
 def test_it_never_fits(adapter: Adapter, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("a transform fitted")
@@ -442,6 +450,7 @@ def test_a_copy_draws_the_same(adapter: Adapter, copied: Callable[[Any], Any], f
     assert _same(_seeded(adapter, copied(transform), _pil(RGB), 9), expected)
 
 
+@pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
 def test_what_it_has_loaded_is_not_pickled(adapter: Adapter, folder: str) -> None:
     transform = adapter.make(store=folder, on_miss="pass")
     adapter.call(transform, _pil(UNKNOWN))  # Albumentations makes generators at the first call, and keeps a seed
@@ -523,6 +532,7 @@ def test_each_element_of_a_batch_is_drawn_from_its_own_pyramid(folder: str) -> N
     assert torch.equal(out[1], second.expand(3, -1, -1))
 
 
+@pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
 def test_of_a_batch_only_the_known_elements_change_on_a_miss_with_pass(folder: str) -> None:
     batch = torch.stack([_chw(UNKNOWN), _chw(RGB)])
     out = _torchvision(store=folder, on_miss="pass")(batch)

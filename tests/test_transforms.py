@@ -1,0 +1,314 @@
+"""What a transform promises beyond the contract of all adapters: chance, seeds, keys, counts, epochs, validation."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+import warnings
+from multiprocessing import context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from singan_aug import KeyedDataset, SampleKey, SinGANAugment, draw, fast, fit, make_key, open_store
+from singan_aug.errors import ConfigError, MissingPyramidError, UnchangedWarning
+from singan_aug.images import Pixels
+from tests.conftest import make_photo
+
+PHOTOS = [make_photo(36, 48, seed=seed) for seed in range(4)]
+UNKNOWN = make_photo(36, 48, seed=99)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("transforms")
+    for i, pixels in enumerate(PHOTOS):
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        open_store(folder / "store").save(make_key(pixels, fast()), fit(pixels))
+    return str(folder / "store")
+
+
+def _tensor(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(pixels.copy()).movedim(-1, 0)
+
+
+def test_by_default_a_draw_starts_half_way(store: str) -> None:
+    transform = SinGANAugment(store=store)
+    pyramid = fit(PHOTOS[0])
+    expected = draw(pyramid, start_scale=(len(pyramid) - 1) // 2 + (len(pyramid) - 1) % 2, seed=5)
+    out = transform.transform(_tensor(PHOTOS[0]).float() / 255, {"seed": 5})
+    assert torch.equal(out, expected[0])
+
+
+def test_the_number_of_scales_is_there_to_ask(store: str) -> None:
+    assert SinGANAugment(store=store).scales(Image.fromarray(PHOTOS[1])) == len(fit(PHOTOS[1]))
+    with pytest.raises(MissingPyramidError):
+        SinGANAugment(store=store).scales(UNKNOWN)
+
+
+# Chance
+
+
+def test_p_decides_how_many_are_replaced_and_stats_count_them(store: str) -> None:
+    transform = SinGANAugment(0, p=0.3, store=store)
+    image = _tensor(PHOTOS[0])
+    torch.manual_seed(0)
+    changed = sum(transform(image) is not image for _ in range(100))
+    assert 15 < changed < 45
+    assert transform.stats() == {"drawn": changed, "left by p": 100 - changed, "no pyramid": 0}
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.5, "1", None, float("nan")])
+def test_a_p_outside_0_to_1_is_refused(p: Any, store: str) -> None:
+    with pytest.raises(ConfigError, match=r"p in 0\.\.1"):
+        SinGANAugment(p=p, store=store)
+
+
+# Validation
+
+
+def test_eval_makes_it_the_identity(store: str) -> None:
+    image, unknown = _tensor(PHOTOS[0]), _tensor(UNKNOWN)
+    for pipeline in (SinGANAugment(0, store=store), torch.nn.Sequential(SinGANAugment(0, store=store))):
+        pipeline.eval()
+        assert pipeline(image) is image
+        assert pipeline(unknown) is unknown
+        pipeline.train()
+        assert not torch.equal(pipeline(image), image)
+
+
+# Counts
+
+
+class Photos(Dataset[Tensor]):
+    def __init__(self, transform: Any, pixels: list[Pixels]) -> None:
+        self.transform, self.pixels = transform, pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image: Tensor = self.transform(_tensor(self.pixels[index]))
+        return image
+
+
+def _loaded(transform: Any, workers: int, start: str | None = None, epochs: int = 1, **options: Any) -> list[Tensor]:
+    """The images of each epoch, stacked in the order of the dataset."""
+    loader = DataLoader(
+        Photos(transform, PHOTOS),
+        batch_size=1,
+        num_workers=workers,
+        multiprocessing_context=start if workers else None,
+        persistent_workers=bool(workers) and options.get("persistent", False),
+    )
+    found = []
+    for epoch in range(epochs):
+        if "seed" in options:
+            transform.set_epoch(epoch)
+        found.append(torch.cat(list(loader)))
+    return found
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_what_workers_draw_is_counted_in_the_main_process(start: str, store: str) -> None:
+    transform = SinGANAugment(0, store=store)
+    _loaded(transform, 2, start, epochs=2)
+    assert transform.stats()["drawn"] == 2 * len(PHOTOS)
+
+
+def test_a_copy_counts_for_itself(store: str) -> None:
+    transform = SinGANAugment(0, store=store)
+    other = pickle.loads(pickle.dumps(transform))
+    third = copy.deepcopy(transform)
+    other(_tensor(PHOTOS[0]))
+    assert [each.stats()["drawn"] for each in (transform, other, third)] == [0, 1, 0]
+
+
+# A fixed seed
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_a_fixed_seed_gives_the_same_for_any_number_of_workers(workers: int, store: str) -> None:
+    transform = SinGANAugment((0, 2), p=0.8, seed=3, store=store)
+    alone = _loaded(transform, 0, epochs=3, seed=True)
+    torch.manual_seed(workers)
+    beside = _loaded(transform, workers, "fork", epochs=3, seed=True, persistent=True)
+    assert all(torch.equal(first, second) for first, second in zip(alone, beside, strict=True))
+    assert not torch.equal(alone[0], alone[1])
+    assert not torch.equal(alone[1], alone[2])
+
+
+def test_epochs_reach_spawned_workers(store: str) -> None:
+    transform = SinGANAugment(0, seed=3, store=store)
+    alone = _loaded(transform, 0, epochs=2, seed=True)
+    beside = _loaded(transform, 2, "spawn", epochs=2, seed=True, persistent=True)
+    assert all(torch.equal(first, second) for first, second in zip(alone, beside, strict=True))
+
+
+def test_fixed_seeds_differ_by_seed_image_and_place_in_a_batch(store: str) -> None:
+    image = _tensor(PHOTOS[0])
+    first, second = (SinGANAugment(0, seed=seed, store=store) for seed in (1, 2))
+    assert torch.equal(first(image), first(image))
+    assert not torch.equal(first(image), second(image))
+    drawn = first(torch.stack([image, image]))
+    assert torch.equal(drawn[0], first(image))
+    assert not torch.equal(drawn[0], drawn[1])
+
+
+@pytest.mark.parametrize("seed", [1.5, "1", True])
+def test_a_seed_that_is_no_int_is_refused(seed: Any, store: str) -> None:
+    with pytest.raises(ConfigError, match="seed to be an int"):
+        SinGANAugment(seed=seed, store=store)
+
+
+# Video
+
+
+def test_frames_of_a_video_share_a_draw_and_videos_of_a_batch_do_not(store: str) -> None:
+    frame = _tensor(PHOTOS[0])
+    video = tv_tensors.Video(torch.stack([frame] * 3))
+    out = SinGANAugment(0, store=store)(video)
+    assert isinstance(out, tv_tensors.Video)
+    assert torch.equal(out[0], out[1])
+    assert torch.equal(out[0], out[2])
+    assert not torch.equal(out[0], frame)
+    batch = SinGANAugment(0, store=store)(tv_tensors.Video(torch.stack([video, video])))
+    assert torch.equal(batch[1][0], batch[1][2])
+    assert not torch.equal(batch[0][0], batch[1][0])
+
+
+# Keys
+
+
+def _names(folder: str) -> list[str]:
+    """What may name the first photo: its file, its fingerprint and its key."""
+    key = str(make_key(PHOTOS[0], fast()))
+    return [str(Path(folder).parent / "0.png"), key[:32], key]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["path", "fingerprint", "key"])
+def test_a_key_beside_an_image_gives_what_its_pixels_give(which: int, store: str) -> None:
+    transform = SinGANAugment(0, seed=1, store=store)
+    image, label = Image.fromarray(PHOTOS[0]), object()
+    key = SampleKey(_names(store)[which])
+    out = transform({"image": image, "key": key, "label": label})
+    assert np.array_equal(out["image"], transform(image))
+    assert out["key"] is key
+    assert out["label"] is label
+
+
+def test_keys_of_several_images_belong_to_them_in_order(store: str) -> None:
+    keys = [SampleKey(str(make_key(pixels, fast()))) for pixels in PHOTOS[:2]]
+    images = [tv_tensors.Image(_tensor(pixels)) for pixels in PHOTOS[:2]]
+    transform = SinGANAugment(0, store=store)
+    drawn = transform(images, keys)[0]
+    assert transform.stats()["drawn"] == 2
+    assert not torch.equal(drawn[0], drawn[1])
+    with pytest.raises(ConfigError, match="each of 3 images"):
+        transform([*images, images[0]], keys)
+
+
+def test_a_collated_batch_takes_a_list_of_keys(store: str) -> None:
+    batch = torch.stack([_tensor(pixels) for pixels in PHOTOS[:2]])
+    transform = SinGANAugment(0, seed=1, store=store)
+    keys = [SampleKey(str(make_key(pixels, fast()))) for pixels in PHOTOS[:2]]
+    assert torch.equal(transform(batch, keys)[0], transform(batch))
+    with pytest.raises(ConfigError, match="each of 2 images"):
+        transform(batch, [*keys, keys[0]])
+
+
+def test_a_key_without_a_pyramid_is_a_miss_that_names_it(store: str) -> None:
+    with pytest.raises(MissingPyramidError, match="0" * 32):
+        SinGANAugment(0, store=store)(Image.fromarray(PHOTOS[0]), SampleKey("0" * 32))
+    with pytest.raises(MissingPyramidError, match=r"nowhere\.png"):
+        SinGANAugment(0, store=store)(Image.fromarray(PHOTOS[0]), SampleKey("nowhere.png"))
+
+
+class Listed(Dataset[Any]):
+    def __init__(self) -> None:
+        self.samples: list[tuple[str, int]] = []
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        path, target = self.samples[index]
+        return Image.open(path).convert("RGB"), target
+
+
+def test_a_keyed_dataset_hands_its_files_to_the_transform(store: str) -> None:
+    dataset = Listed()
+    dataset.samples = [(str(Path(store).parent / f"{i}.png"), 10 + i) for i in range(4)]
+    transform = SinGANAugment(0, seed=1, store=store)
+    keyed = KeyedDataset(dataset, v2.Compose([transform, v2.PILToTensor()]))
+    image, target = keyed[2]
+    assert target == 12
+    assert torch.equal(image, v2.PILToTensor()(transform(Image.fromarray(PHOTOS[2]))))
+    assert len(keyed) == 4
+
+
+def test_a_keyed_dataset_needs_a_path_for_each_sample(store: str) -> None:
+    dataset = Listed()
+    dataset.samples = [("a.png", 0)]
+    with pytest.raises(ConfigError, match="each of 1 samples, got 2"):
+        KeyedDataset(dataset, SinGANAugment(store=store), ["a.png", "b.png"])
+    with pytest.raises(ConfigError, match="pass paths="):
+        KeyedDataset([(1, 2)], SinGANAugment(store=store))
+
+
+# Devices
+
+
+def test_a_device_that_is_none_is_refused(store: str) -> None:
+    with pytest.raises(ConfigError, match=r"device.*'gpu'"):
+        SinGANAugment(device="gpu", store=store)
+
+
+def _draw_on_cuda(store: str, answers: Any) -> None:
+    try:
+        SinGANAugment(0, device="cuda", store=store)(_tensor(PHOTOS[0]))
+    except ConfigError as error:
+        answers.put(str(error))
+
+
+def test_cuda_in_a_forked_worker_is_an_error_that_names_the_ways_out(store: str) -> None:
+    forked: context.ForkContext = multiprocessing.get_context("fork")
+    answers = forked.SimpleQueue()
+    process = forked.Process(target=_draw_on_cuda, args=(store, answers))
+    process.start()
+    message = answers.get()
+    process.join()
+    assert "multiprocessing_context='spawn'" in message
+    assert "after collation" in message
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_batch_is_drawn_on_the_gpu(store: str) -> None:
+    batch = torch.stack([_tensor(pixels) for pixels in PHOTOS]).cuda()
+    drawn = SinGANAugment(0, device="cuda", store=store)(batch)
+    assert drawn.device == batch.device
+    assert all(not torch.equal(after, before) for after, before in zip(drawn, batch, strict=True))
+
+
+# Falling back
+
+
+def test_an_image_left_unchanged_is_counted_each_time_and_told_once(store: str) -> None:
+    transform = SinGANAugment(0, store=store, on_miss="pass")
+    with pytest.warns(UnchangedWarning, match="no pyramid for this image"):
+        transform(_tensor(UNKNOWN))
+    with warnings.catch_warnings(action="error"):
+        transform(_tensor(UNKNOWN))
+        transform(_tensor(UNKNOWN))
+    assert transform.stats()["no pyramid"] == 3
