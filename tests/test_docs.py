@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from tests.conftest import make_photo
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.is_file()]
@@ -29,10 +33,32 @@ def test_readme_has_a_block_that_runs() -> None:
     assert _blocks((ROOT / "README.md").read_text())
 
 
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if _blocks(path.read_text())], ids=_ids)
-def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _needed(text: str) -> list[str]:
+    """The libraries that a page says it needs, in a comment at its top."""
+    named = re.match(r"<!-- needs: (.*?) -->", text)
+    return named[1].split() if named else []
+
+
+@pytest.fixture
+def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """photos/CLASS/NAME.png, and a store of its own."""
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = make_photo(40, 56, seed=100 * (name == "dog") + i)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SINGAN_AUG_CACHE", str(tmp_path / "store"))
+
+
+@pytest.mark.usefixtures("a_users_folder")
+@pytest.mark.filterwarnings("default")  # the other libraries' own
+@pytest.mark.filterwarnings("error::singan_aug.errors.UnchangedWarning")
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if _blocks(path.read_text())], ids=_ids)
+def test_python_blocks_run(path: Path) -> None:
+    for library in _needed(path.read_text()):
+        if find_spec(library) is None:
+            pytest.skip(f"needs {library}")
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in _blocks(path.read_text()):
         exec(compile(block, str(path), "exec"), namespace)
