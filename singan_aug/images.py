@@ -38,6 +38,7 @@ __all__ = [
     "load_image",
     "map_images",
     "pixels_to_pil",
+    "pixels_to_unit",
     "quiet_decoding",
     "refuse_constant",
     "resize_pixels",
@@ -239,6 +240,13 @@ def to_signed(pixels: Pixels) -> Tensor:
     import torch
 
     return bytes_to_signed(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()))
+
+
+def pixels_to_unit(pixels: Pixels) -> Tensor:
+    """Pixels [H, W, C] to a float tensor [C, H, W] in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float() / 255.0
 
 
 def signed_to_bytes(signed: Tensor) -> Tensor:
