@@ -80,7 +80,7 @@ def fit(
 
 def _indexed(mask: Mask, size: Size, config: FitConfig) -> tuple[Tensor, tuple[int, ...]]:
     """The mask at another size as uint8 indices into its values, and these, ascending."""
-    if config.kind != "patches":
+    if not config.carries_masks:
         raise ConfigError(
             f'expected kind="patches" for an image with a mask, got {config.kind!r}, which generates pixels: a mask '
             "can only follow pixels that are copied; use the preset fast(), or leave the mask (or alpha channel) out"
