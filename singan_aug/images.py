@@ -5,6 +5,8 @@ An image is one of three things inside this package:
 - *pixels*: uint8 array [H, W, C], C = 1 (grey), 3 (RGB) or 4 (RGB and a mask);
 - *signed*: float tensor [N, C, H, W] in [-1, 1], what networks see;
 - *unit*: float tensor [N, C, H, W] in [0, 1], what users get.
+
+A mask that rides along is an int32 array [H, W] of class or instance numbers.
 """
 
 from __future__ import annotations
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGE_SUFFIXES",
     "LoadedImage",
+    "Mask",
     "Pixels",
     "bytes_to_signed",
+    "image_and_mask",
     "inverse_turn",
     "is_grey",
     "like",
@@ -41,8 +45,10 @@ __all__ = [
     "pixels_to_unit",
     "quiet_decoding",
     "refuse_constant",
+    "resize_mask",
     "resize_pixels",
     "signed_to_bytes",
+    "to_mask",
     "to_pixels",
     "to_signed",
     "to_unit",
@@ -53,6 +59,7 @@ __all__ = [
 ]
 
 Pixels = NDArray[np.uint8]
+Mask = NDArray[np.int32]
 T = TypeVar("T")
 
 # What a walk through a folder takes for an image; a file named outright is tried whatever its suffix.
@@ -61,6 +68,7 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".p
 _WIDE_INTEGER_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _KEPT_MODES = {"L": "L", "1": "L", "LA": "L", "RGBA": "RGBA", "RGBa": "RGBA"}
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+_MASK_MODES = frozenset({"1", "L", "P"}) | _WIDE_INTEGER_MODES
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -272,6 +280,58 @@ def resize_pixels(pixels: Pixels, size: tuple[int, int]) -> Pixels:
         Image.fromarray(pixels[..., i]).resize(size[::-1], Image.Resampling.BICUBIC) for i in range(pixels.shape[-1])
     ]
     return np.stack([np.asarray(band) for band in bands], axis=-1)
+
+
+def to_mask(mask: Any) -> Mask:
+    """int32 [H, W] of a mask: an integer or bool array or tensor [H, W], or a PIL image of one channel.
+
+    Values are kept as they are: palette images ("P") give their indices, black and white ones ("1") 0 and 1.
+    Raises `ImageError` for any other type, shape or dtype.
+    """
+    if isinstance(mask, Image.Image):
+        if mask.mode not in _MASK_MODES:
+            raise ImageError(
+                f"expected a mask of one channel of integers (PIL mode L, P, 1 or I), got mode {mask.mode}: save class "
+                "numbers, not colours"
+            )
+        array = np.asarray(mask)
+    else:
+        array = np.asarray(mask.detach().cpu() if hasattr(mask, "detach") else mask)
+    if array.ndim != 2 or array.size == 0:
+        raise ImageError(f"expected a mask of shape [H, W], got {list(array.shape)}")
+    if array.dtype.kind not in "biu":
+        raise ImageError(f"expected a mask of integers, got {array.dtype}: masks hold class or instance numbers")
+    limits = np.iinfo(np.int32)
+    if array.dtype.kind != "b" and (array.min() < limits.min or array.max() > limits.max):
+        raise ImageError(f"expected mask values of at most 32 bits, got {array.min()}..{array.max()}")
+    return array.astype(np.int32)
+
+
+def image_and_mask(image: Any, mask: Any = None) -> tuple[Pixels, Mask | None]:
+    """Pixels [H, W, 1 or 3] and the mask that rides along: `mask`, or the image's own fourth channel.
+
+    Raises `ImageError` where the two differ in size, or there are two masks.
+    """
+    pixels = to_pixels(image)
+    if pixels.shape[-1] == 4:
+        if mask is not None:
+            raise ImageError("expected one mask, got one beside an image with a fourth channel: leave one of them out")
+        return np.ascontiguousarray(pixels[..., :3]), pixels[..., 3].astype(np.int32)
+    if mask is None:
+        return pixels, None
+    values = to_mask(mask)
+    if values.shape != pixels.shape[:2]:
+        sizes = [f"{width}x{height}" for height, width in (values.shape, pixels.shape[:2])]
+        raise ImageError(f"expected a mask of the image's size, {sizes[1]}, got {sizes[0]}: they belong together")
+    return pixels, values
+
+
+def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Nearest-neighbour resize to (height, width), centres aligned as in `resize_pixels`: no value is made up."""
+    rows, columns = (
+        ((np.arange(to) + 0.5) * own / to).astype(np.int64) for own, to in zip(mask.shape, size, strict=True)
+    )
+    return np.ascontiguousarray(mask[rows[:, None], columns])
 
 
 def unit_to_pil(unit: Tensor) -> Image.Image:

@@ -111,6 +111,8 @@ class DirectoryStore(Store):
             source_size=source_size or pyramid.size,
             channels=pyramid.channels,
             scale_sizes=tuple(scale.size for scale in pyramid.scales),
+            displacement_px=pyramid.displacement_px,
+            mask_values=pyramid.mask_values,
             config=pyramid.config,
             provenance=dict(pyramid.provenance),
             created_at=datetime.now(UTC).isoformat(),
