@@ -5,6 +5,7 @@
     ROOT/store.json                                    format version
     ROOT/pyramids/AB/KEY/pyramid.safetensors           AB: the first two digits of KEY
     ROOT/pyramids/AB/KEY/manifest.json                 exists exactly when the pyramid is complete
+    ROOT/variants.bank                                 variants drawn beforehand, where there are any
     ROOT/partial/KEY.RANDOM/                           being written; safe to delete when nothing runs
     ROOT/claims/KEY.lock                               held by the process that fits KEY
 """
@@ -17,15 +18,15 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from singan_aug.errors import CorruptPyramidError, MissingPyramidError, StoreWriteError
-from singan_aug.store._base import Store
+from singan_aug.errors import CorruptPyramidError, MissingPyramidError
+from singan_aug.store._base import Store, writing
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum, refuse_newer
 
@@ -45,6 +46,11 @@ class DirectoryStore(Store):
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().absolute()
         self.location = str(self.root)
+
+    @property
+    def bank_path(self) -> Path:
+        """ROOT/variants.bank."""
+        return self.root / "variants.bank"
 
     def __repr__(self) -> str:
         return f"DirectoryStore({self.location!r})"
@@ -237,18 +243,8 @@ class DirectoryStore(Store):
             f"{path}: altered; expected {_STORE_TEXT.strip()}: restore that line to read the store"
         )
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except Timeout:
-            raise
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise StoreWriteError(
-                f"cannot write to the store {self.location}: {reason}; free space or change its permissions, "
-                "or name another folder with --cache"
-            ) from error
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self.location)
 
 
 def _remedy(key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from singan_aug.store._base import Store
@@ -26,6 +27,11 @@ class MemoryStore(Store):
         self.limit_bytes = limit_bytes
         self._kept: OrderedDict[str, tuple[Pyramid, Manifest, int]] = OrderedDict()
         self._kept_bytes = 0
+
+    @property
+    def bank_path(self) -> Path | None:
+        """That of the store beneath."""
+        return self.beneath.bank_path
 
     def keys(self) -> Iterator[str]:
         """Those of the store beneath."""
