@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.managers import SyncManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import joblib
 
 from singan_aug.annotations import MaskSource, find_masks
 from singan_aug.config import FitConfig, fast
-from singan_aug.errors import (
-    ConfigError,
-    FitDivergedError,
-    ImageError,
-    LabelError,
-    StoreWriteError,
-    WorkerLostError,
-    is_out_of_memory,
-)
+from singan_aug.errors import ConfigError, FitDivergedError, ImageError, LabelError, StoreWriteError, is_out_of_memory
 from singan_aug.images import IMAGE_SUFFIXES, LoadedImage, load_image, map_images, quiet_decoding, refuse_constant
 from singan_aug.pyramid.scales import Size, working_size
 from singan_aug.store import Store, make_key, open_store
+from singan_aug.workers import interrupts_ignored, side_by_side
 
 if TYPE_CHECKING:
     from singan_aug.fitting import FitEvent
@@ -276,7 +267,7 @@ def _fit_all(
         for wait in (False, True):  # first whatever no other process is at, then wait for the rest
             arguments = [(item, location, config, device, wait, send) for item in todo]
             busy = []
-            for item, outcome in _side_by_side(arguments, jobs):
+            for item, outcome in side_by_side(_fit_one, arguments, jobs):
                 if outcome is None:
                     busy.append(item)
                 else:
@@ -286,36 +277,6 @@ def _fit_all(
             if not todo:
                 break
     return outcomes
-
-
-def _side_by_side(arguments: list[Any], jobs: int) -> Iterator[tuple[Todo, Outcome | None]]:
-    if jobs == 1:
-        yield from (_fit_one(*each) for each in arguments)
-        return
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
-    try:
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-            with _interrupts_ignored():  # the first tasks start the workers
-                results = parallel(joblib.delayed(_fit_one)(*each) for each in arguments)
-            yield from results
-    except BrokenProcessPool:
-        raise WorkerLostError(
-            "a worker process was killed, most likely for want of memory: what was stored stays; "
-            "run again with fewer fits side by side (--jobs) or smaller images (--max-size)"
-        ) from None
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """For the moment in which processes are started, which inherit it: Ctrl-C is the parent's alone to handle."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may change handlers, and only it is interrupted
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _fit_one(
@@ -375,7 +336,7 @@ def _channel(jobs: int, notify: OnEvent) -> Iterator[OnEvent]:
         yield notify
         return
     manager = SyncManager()
-    with _interrupts_ignored():
+    with interrupts_ignored():
         manager.start(initializer=_end_with_parent)
     with manager:
         queue = manager.Queue()

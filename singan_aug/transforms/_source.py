@@ -215,7 +215,7 @@ class VariantSource:
         ways += ["pyramids fitted with the masks (`singan-aug fit --masks`)"]
         raise LabelError(
             f"expected images and class labels, got masks, boxes or keypoints at start scale {start_scale}, from which "
-            f"{manifest.name or manifest.key} moves by {manifest.displacement_px[start_scale:start_scale + 1] or '?'} "
+            f"{manifest.name or manifest.key} moves by {manifest.displacement_px[start_scale : start_scale + 1] or '?'} "
             f"pixels on average: take {'; or '.join(ways)}"
         )
 

@@ -99,9 +99,7 @@ class SinGANAugment(A.ImageOnlyTransform):
         self.device = device
         self.labels = labels
         self.bank = bank
-        settings = Settings(
-            start_scale, strength, self.store, wanted, on_miss, device=device, labels=labels, bank=bank
-        )
+        settings = Settings(start_scale, strength, self.store, wanted, on_miss, device=device, labels=labels, bank=bank)
         self._source = VariantSource(settings)
         self._worker_seed: int | None = None
 
@@ -143,7 +141,7 @@ class SinGANAugment(A.ImageOnlyTransform):
     @property
     def targets(self) -> dict[str, Any]:
         """What is drawn, carried, refused or read, under these names and those of `additional_targets`."""
-        carried = {name: self._untouched for name in (*_CARRIED, *_REFUSED, "image_path")}
+        carried = dict.fromkeys((*_CARRIED, *_REFUSED, "image_path"), self._untouched)
         return {"image": self.apply, "images": self.apply_to_images, **carried}
 
     def apply_with_params(self, sampled: Any, *args: Any, **kwargs: Any) -> Any:
@@ -155,7 +153,9 @@ class SinGANAugment(A.ImageOnlyTransform):
         labels = [name for name, target in names.items() if target in _CARRIED and len(kwargs[name])]
         for name, target in names.items():
             if target in _REFUSED:
-                raise LabelError(f"expected images and their labels, got {name}: slices of a volume are not drawn alike")
+                raise LabelError(
+                    f"expected images and their labels, got {name}: slices of a volume are not drawn alike"
+                )
         if not labels:
             drawn = {}
             for name in images:

@@ -146,7 +146,9 @@ class SinGANAugment(v2.Transform):
         if isinstance(inpt, Image.Image) or inpt.ndim < 4:
             return _like(inpt, self._source.variant(inpt, seed, sample_key=keys[0]))
         if isinstance(inpt, tv_tensors.Video):
-            clips = inpt.flatten(0, -5).as_subclass(torch.Tensor) if inpt.ndim > 4 else inpt.as_subclass(torch.Tensor)[None]
+            clips = (
+                inpt.flatten(0, -5).as_subclass(torch.Tensor) if inpt.ndim > 4 else inpt.as_subclass(torch.Tensor)[None]
+            )
             changed = [self._clip(clip, seed, i, key) for i, (clip, key) in enumerate(_with_keys(clips, keys))]
         else:
             images = inpt.flatten(0, -4).as_subclass(torch.Tensor)
