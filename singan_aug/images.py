@@ -52,6 +52,7 @@ __all__ = [
     "to_pixels",
     "to_signed",
     "to_unit",
+    "to_unit_channels",
     "turn",
     "turn_between",
     "turn_pixels",
@@ -363,7 +364,7 @@ def like(unit: Tensor, template: Any) -> Any:
 
 
 def to_unit_channels(template: Tensor) -> Tensor:
-    """A [C, H, W] tensor, uint8 or float in [0, 1], as float in [0, 1]."""
+    """A tensor [..., C, H, W], uint8 or float in [0, 1], as float in [0, 1]."""
     return template.float() if template.is_floating_point() else template.float() / 255.0
 
 

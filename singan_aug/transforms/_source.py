@@ -84,7 +84,7 @@ class Relation:
     @property
     def is_whole(self) -> bool:
         """Whether the image shows all of the source."""
-        return self.sighting.box == WHOLE
+        return bool(self.sighting.box == WHOLE)
 
 
 class VariantSource:
@@ -165,37 +165,31 @@ class VariantSource:
         if derive_seed(seed, "p") >= self.settings.p * SEEDS:
             self._tally.add(LEFT)
             return None
-        manifest = self._store.manifest(relation.key)
-        start_scale = self._start_scale.choose(len(manifest.scale_sizes), derive_seed(seed, "start scale"))
+        variant = None if labelled or not self.settings.bank else self._banked(pixels, relation, seed)
+        if variant is not None:
+            self._tally.add(BANKED)
+            return variant
+        _refuse_cuda_in_fork(self.settings.device)
+        pyramid, manifest = self._store.load(relation.key), self._store.manifest(relation.key)
+        start_scale = self._start_scale_of(seed, len(pyramid))
         if labelled:
             self._refuse_to_falsify(manifest, start_scale, relation)
-        elif self.settings.bank:
-            banked = self._bank.variant(relation.key, start_scale, seed)
-            if banked is not None:
-                self._tally.add(BANKED)
-                return Variant(_as_held(pixels_to_unit(banked), manifest, relation, pixels), None, False)
-        _refuse_cuda_in_fork(self.settings.device)
-        variant = self._drawn(pixels, self._store.load(relation.key), manifest, start_scale, seed, relation)
+        variant = _drawn(pixels, pyramid, manifest.turn_code, start_scale, seed, relation)
         self._tally.add(DRAWN)
         return variant
 
-    def _drawn(
-        self, pixels: Pixels, pyramid: Pyramid, manifest: Manifest, start_scale: int, seed: int, relation: Relation
-    ) -> Variant:
-        traced = trace(pyramid, start_scale=start_scale, seed=seed)
-        kept = keeps_layout(manifest.displacement_px, pyramid.size, start_scale)
-        if traced.origins is None or not relation.is_whole:
-            return Variant(_as_held(traced.images[0], manifest, relation, pixels), None, kept)
-        origins, size = traced.origins[0], (pixels.shape[0], pixels.shape[1])
-        turns = manifest.turn_code, relation.sighting.turn_code
-        field = sample_field(origins, pyramid.size, size, *turns)
-        if size[0] * size[1] <= pyramid.size[0] * pyramid.size[1]:
-            return Variant(_as_held(traced.images[0], manifest, relation, pixels), field, kept)
-        # The image is sharper than its pyramid: copy from the image, and change it by what blending has changed.
-        blended = traced.images[0] - carry_mask(reconstruct(pyramid)[0], origins)
-        change = resize(turn_between(blended[None], *turns), size, pyramid.config.resample)[0]
-        sharp = carry_mask(pixels_to_unit(pixels).to(field.device), field)
-        return Variant((sharp[:3] + change[:3]).clamp(0.0, 1.0), field, kept)
+    def _start_scale_of(self, seed: int, scales: int) -> int:
+        return self._start_scale.choose(scales, derive_seed(seed, "start scale"))
+
+    def _banked(self, pixels: Pixels, relation: Relation, seed: int) -> Variant | None:
+        """A variant out of the bank, without so much as a look at the pyramid's manifest."""
+        scales = self._bank.scales(relation.key)
+        if scales is None:
+            return None
+        found = self._bank.variant(relation.key, self._start_scale_of(seed, scales), seed)
+        if found is None:
+            return None
+        return Variant(_as_held(pixels_to_unit(found.pixels), found.turn_code, relation, pixels), None, False)
 
     def _refuse_to_falsify(self, manifest: Manifest, start_scale: int, relation: Relation) -> None:
         if not relation.is_whole:
@@ -209,14 +203,15 @@ class VariantSource:
         followed = manifest.config.kind == "patches"
         if followed and (manifest.mask_values or self.settings.labels == "carry"):
             return
+        moves = [f"by {px:.1f} px on average" for px in manifest.displacement_px[start_scale : start_scale + 1]]
         kept = layout_start_scale(manifest.displacement_px, size)
         ways = [f"start_scale={kept} or finer, which keeps the layout"] if kept is not None else []
         ways += ["labels='carry', which moves masks with the pixels"] if followed else []
         ways += ["pyramids fitted with the masks (`singan-aug fit --masks`)"]
         raise LabelError(
-            f"expected images and class labels, got masks, boxes or keypoints at start scale {start_scale}, from which "
-            f"{manifest.name or manifest.key} moves by {manifest.displacement_px[start_scale : start_scale + 1] or '?'} "
-            f"pixels on average: take {'; or '.join(ways)}"
+            f"expected images and class labels, got masks, boxes or keypoints where things move: draws of "
+            f"{manifest.name or manifest.key} from start scale {start_scale} move pixels{' '.join(['', *moves])}; "
+            f"take {'; or '.join(ways)}"
         )
 
     def _seed_of_draw(self, seed: int, index: int | None, key: str) -> int:
@@ -261,16 +256,34 @@ class VariantSource:
         )
 
 
-def _as_held(unit: Tensor, manifest: Manifest, relation: Relation, pixels: Pixels) -> Tensor:
-    """A draw [C, h, w], held as the fitted image was, as the pipeline's image is: turned, cropped, resized, recoloured."""
-    turned = turn_between(unit[None], manifest.turn_code, relation.sighting.turn_code)
+def _drawn(pixels: Pixels, pyramid: Pyramid, own_code: int, start_scale: int, seed: int, relation: Relation) -> Variant:
+    """A live draw. An image larger than its pyramid is copied from at its own size, so that the variant is as sharp."""
+    traced = trace(pyramid, start_scale=start_scale, seed=seed)
+    kept = keeps_layout(pyramid.displacement_px, pyramid.size, start_scale)
+    held = _as_held(traced.images[0], own_code, relation, pixels)
+    if traced.origins is None or not relation.is_whole:
+        return Variant(held, None, kept)
+    origins, size = traced.origins[0], (pixels.shape[0], pixels.shape[1])
+    field = sample_field(origins, pyramid.size, size, own_code, relation.sighting.turn_code)
+    if size[0] * size[1] <= pyramid.size[0] * pyramid.size[1]:
+        return Variant(held, field, kept)
+    copied = _as_held(carry_mask(reconstruct(pyramid)[0], origins), own_code, relation, pixels)
+    blended = held[:3] - copied[:3]  # what blending over seams has changed, which is smooth
+    sharp = carry_mask(pixels_to_unit(pixels).to(field.device), field)
+    return Variant((sharp[:3] + blended).clamp(0.0, 1.0), field, kept)
+
+
+def _as_held(unit: Tensor, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
+    """[C, h, w], held as the fitted image was, held as the pipeline's image is: turned, cut, resized, recoloured."""
+    sighting = relation.sighting
+    turned = turn_between(unit[None], own_code, sighting.turn_code)
     height, width = turned.shape[-2:]
-    top, left, bottom, right = relation.sighting.box
+    top, left, bottom, right = sighting.box
     rows = slice(round(top * height), max(round(top * height) + 1, round(bottom * height)))
     columns = slice(round(left * width), max(round(left * width) + 1, round(right * width)))
     size = (pixels.shape[0], pixels.shape[1])
-    image = resize(turned[..., rows, columns], size, manifest.config.resample)[0].clamp(0.0, 1.0)
-    return image[[2, 1, 0, *range(3, len(image))]] if relation.sighting.colours == "bgr" and len(image) >= 3 else image
+    image = resize(turned[..., rows, columns], size, "bicubic")[0].clamp(0.0, 1.0)
+    return image[[2, 1, 0, *range(3, len(image))]] if sighting.colours == "bgr" and len(image) >= 3 else image
 
 
 def _digest_of(sample_key: str) -> str | None:

@@ -40,14 +40,15 @@ class SinGANAugment(A.ImageOnlyTransform):
 
     Images are found by their pixels, so this belongs first in a pipeline, right after decoding, and takes RGB (what
     `cv2.imread` gives is BGR). They come out in the shape and dtype they came in: uint8 or float ([0, 1]) arrays
-    [H, W], [H, W, 1 or 3] or [H, W, 4], whose fourth channel is kept. Each of `images` is a draw of its own. Class labels
-    pass untouched. It never fits: run `singan-aug fit` first.
+    [H, W], [H, W, 1 or 3] or [H, W, 4], whose fourth channel is kept. Each of `images` is a draw of its own. Class
+    labels pass untouched. It never fits: run `singan-aug fit` first.
 
     Masks, boxes and keypoints beside one image follow its pixels where its pyramid was fitted with a mask, or the start
     scale keeps the layout, or `labels="carry"`; elsewhere they are refused. Boxes are those of the instance masks in
     `masks`, one for each; without such, they are refused where things move. What a draw leaves out loses its row.
 
-    `image_path=` beside `image=` says which file it is (a list of paths beside `images=`), and is preferred to the pixels.
+    `image_path=` beside `image=` says which file it is (a list of paths beside `images=`), and is preferred to the
+    pixels.
 
     The seed of a draw comes from `A.Compose(seed=)`, and in a DataLoader's worker from the worker's seed too. `A.load`
     needs this module imported.
@@ -229,13 +230,14 @@ def _carried_masks(masks: Any, target: str, field: torch.Tensor) -> Any:
 
 
 def _carried_boxes(boxes: NDArray[Any], field: torch.Tensor, instances: list[Any], keeps_layout: bool) -> NDArray[Any]:
-    """Boxes [N, 4 and more] in shares of the image: those of N carried instance masks; rows of lost ones are left out."""
+    """Boxes [N, 4 and more] in shares of the image: those of N carried instance masks, lost ones left out."""
     height, width = field.shape[-2:]
     for masks in instances:
         if len(masks) == len(boxes):
             found, survives = boxes_of(torch.stack([_planes(mask).any(0) for mask in masks]))
             shares = found.numpy() / np.array([width, height, width, height])
-            return np.concatenate([shares, boxes[:, 4:]], axis=1).astype(boxes.dtype)[survives.numpy()]
+            boxes = np.concatenate([shares, boxes[:, 4:]], axis=1).astype(boxes.dtype)
+            return boxes[survives.numpy()]
     carry_boxes(torch.from_numpy(boxes[:, :4].copy()), keeps_layout=keeps_layout)
     return boxes
 
@@ -243,7 +245,8 @@ def _carried_boxes(boxes: NDArray[Any], field: torch.Tensor, instances: list[Any
 def _carried_points(points: NDArray[Any], field: torch.Tensor) -> NDArray[Any]:
     """Points [N, x, y and more], counted from the middle of the first pixel; rows of lost ones are left out."""
     moved, visible = carry_keypoints(torch.from_numpy(points[:, :2] + 0.5), field)
-    return np.concatenate([moved.numpy() - 0.5, points[:, 2:]], axis=1).astype(points.dtype)[visible.numpy()]
+    points = np.concatenate([moved.numpy() - 0.5, points[:, 2:]], axis=1).astype(points.dtype)
+    return points[visible.numpy()]
 
 
 def _seed(generator: np.random.Generator) -> int:

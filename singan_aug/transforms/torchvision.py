@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, LabelError
-from singan_aug.images import like
+from singan_aug.images import like, to_unit_channels
 from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_keypoints, carry_mask
 from singan_aug.transforms._source import Labels, OnMiss, Settings, Variant, VariantSource
 from singan_aug.transforms.keys import SampleKey
@@ -38,8 +38,8 @@ class SinGANAugment(v2.Transform):
 
     Masks, bounding boxes and keypoints beside one image follow its pixels where its pyramid was fitted with a mask, or
     the start scale keeps the layout, or `labels="carry"`; elsewhere they are refused. Boxes are those of the instance
-    masks [N, H, W] beside them; without such, they are refused where things move. An instance that a draw leaves out has
-    a box without area (`v2.SanitizeBoundingBoxes` removes it), a point that it leaves out lies outside of the image.
+    masks [N, H, W] beside them; without such, they are refused where things move. An instance that a draw leaves out
+    has a box without area (`v2.SanitizeBoundingBoxes` removes it), a point that it leaves out lies outside the image.
 
     Args:
         start_scale: 0 (coarsest: new global structure) up to the finest scale (texture alone), negative ones counted
@@ -118,7 +118,7 @@ class SinGANAugment(v2.Transform):
         if keys and len(images) > 1 and len(keys) != len(images):
             raise ConfigError(f"expected a SampleKey for each of {len(images)} images or none, got {len(keys)}")
         each = [keys] if len(images) == 1 else [[key] for key in keys]
-        params = {
+        params: dict[str, Any] = {
             "seed": int(torch.randint(2**63 - 1, ())),
             "keys": {id(image): found for image, found in zip(images, each, strict=False)},
         }
@@ -130,8 +130,9 @@ class SinGANAugment(v2.Transform):
     def _labelled_variant(self, images: list[Any], seed: int, keys: list[SampleKey]) -> Variant | None:
         single = len(images) == 1 and (isinstance(images[0], Image.Image) or images[0].ndim < 4)
         if not single:
+            got = "a batch" if len(images) == 1 else f"{len(images)} images"
             raise LabelError(
-                f"expected one image beside masks, boxes or keypoints, got {len(images) if len(images) != 1 else 'a batch'}: "
+                f"expected one image beside masks, boxes or keypoints, got {got}: "
                 "which of them the labels belong to is not known; augment sample by sample, before collation"
             )
         return self._source.variant(images[0], seed, sample_key=keys[0] if keys else None, labelled=True)
@@ -151,7 +152,7 @@ class SinGANAugment(v2.Transform):
             )
             changed = [self._clip(clip, seed, i, key) for i, (clip, key) in enumerate(_with_keys(clips, keys))]
         else:
-            images = inpt.flatten(0, -4).as_subclass(torch.Tensor)
+            images = inpt.as_subclass(torch.Tensor).reshape(-1, *inpt.shape[-3:])
             changed = [
                 _like(image, self._source.variant(image, seed, index=i, sample_key=key))
                 for i, (image, key) in enumerate(_with_keys(images, keys))
@@ -163,10 +164,12 @@ class SinGANAugment(v2.Transform):
         variant = self._source.variant(frames[0], seed, index=index, sample_key=key)
         if variant is None:
             return frames
-        if variant.field is not None:
-            return torch.stack([_like(frames[0], variant), *carry_mask(frames[1:], variant.field.to(frames.device))])
-        rest = [self._source.variant(frame, seed, index=index) for frame in frames[1:]]
-        return torch.stack([_like(frame, each) for frame, each in zip(frames, [variant, *rest], strict=True)])
+        if variant.field is None:
+            rest = [self._source.variant(frame, seed, index=index) for frame in frames[1:]]
+            return torch.stack([_like(frame, each) for frame, each in zip(frames, [variant, *rest], strict=True)])
+        moved = carry_mask(to_unit_channels(frames), variant.field.to(frames.device))
+        blended = variant.image[:3].to(frames.device) - moved[0, :3]  # over seams, which all frames have alike
+        return torch.stack([like(frame[:3] + blended, before) for frame, before in zip(moved, frames, strict=True)])
 
     def _labelled(self, inpt: Any, variant: Variant | None, instances: list[torch.Tensor]) -> Any:
         if variant is None:
@@ -188,13 +191,13 @@ class SinGANAugment(v2.Transform):
 
 
 def _carried_boxes(
-    boxes: torch.Tensor, field: torch.Tensor, instances: list[torch.Tensor], keeps_layout: bool
+    boxes: tv_tensors.BoundingBoxes, field: torch.Tensor, instances: list[torch.Tensor], keeps_layout: bool
 ) -> torch.Tensor:
     """Boxes [N, 4] of whatever format: those of the N carried instance masks, if there are such."""
     for masks in instances:
         if len(masks) == len(boxes):
             found, _ = boxes_of(carry_mask(masks.as_subclass(torch.Tensor), field) != 0)
-            corners = tv_tensors.BoundingBoxes(found, format="XYXY", canvas_size=boxes.canvas_size)
+            corners = tv_tensors.BoundingBoxes(found.float(), format="XYXY", canvas_size=boxes.canvas_size)
             wanted = v2.functional.convert_bounding_box_format(corners, new_format=boxes.format)
             return _wrapped(wanted.as_subclass(torch.Tensor).to(boxes.dtype), boxes)
     return carry_boxes(boxes, keeps_layout=keeps_layout)
