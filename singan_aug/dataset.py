@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.managers import SyncManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import joblib
 
@@ -46,7 +46,10 @@ __all__ = [
     "find_images",
     "fit_dataset",
     "plan_dataset",
+    "side_by_side",
 ]
+
+T = TypeVar("T")
 
 WORKER_LOAD = 4e10  # multiply-adds that take longer than starting a worker process and importing torch in it
 
@@ -276,7 +279,7 @@ def _fit_all(
         for wait in (False, True):  # first whatever no other process is at, then wait for the rest
             arguments = [(item, location, config, device, wait, send) for item in todo]
             busy = []
-            for item, outcome in _side_by_side(arguments, jobs):
+            for item, outcome in side_by_side(_fit_one, arguments, jobs):
                 if outcome is None:
                     busy.append(item)
                 else:
@@ -288,15 +291,19 @@ def _fit_all(
     return outcomes
 
 
-def _side_by_side(arguments: list[Any], jobs: int) -> Iterator[tuple[Todo, Outcome | None]]:
+def side_by_side(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[T]:
+    """Results of a function for each tuple of arguments, as they come, from `jobs` processes of one thread each.
+
+    Raises `WorkerLostError`.
+    """
     if jobs == 1:
-        yield from (_fit_one(*each) for each in arguments)
+        yield from (function(*each) for each in arguments)
         return
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
     try:
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
             with _interrupts_ignored():  # the first tasks start the workers
-                results = parallel(joblib.delayed(_fit_one)(*each) for each in arguments)
+                results = parallel(joblib.delayed(function)(*each) for each in arguments)
             yield from results
     except BrokenProcessPool:
         raise WorkerLostError(
