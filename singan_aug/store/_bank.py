@@ -275,11 +275,7 @@ class Bank:
     def _is_current(self, file: _File, row: int) -> bool:
         key = file.table[row]["key"].decode()
         if key not in self._current:
-            try:
-                wanted = self._store.manifest(key).weights_checksum
-            except StoreError:  # whoever loads the pyramid says what is wrong
-                wanted = ""
-            self._current[key] = wanted == file.table[row]["weights_checksum"].decode()
+            self._current[key] = self._store.has_weights(key, file.table[row]["weights_checksum"].decode())
         return self._current[key]
 
     def check(self) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from singan_aug.config import FitConfig
-from singan_aug.errors import StoreWriteError
+from singan_aug.errors import StoreError, StoreWriteError
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import Manifest
 
@@ -71,6 +71,13 @@ class Store(ABC):
         if len(keys) > 1:
             keys.sort(key=lambda key: (self.manifest(key).created_at, key))
         return keys[-1] if keys else None
+
+    def has_weights(self, key: str, weights_checksum: str) -> bool:
+        """Whether there is a pyramid under this key whose manifest says so of its weights."""
+        try:
+            return self.manifest(key).weights_checksum == weights_checksum
+        except StoreError:  # whoever loads it says what is wrong
+            return False
 
     def prepare(self) -> None:
         """Make the place ready for writing. Raises `StoreWriteError`, `StoreFormatError`."""

@@ -72,8 +72,10 @@ def _upright_turns(pixels: Pixels) -> list[int]:
     them. Standard is: both non-negative, the vertical one not smaller.
     """
     height, width = pixels.shape[:2]
-    rows = pixels.reshape(height, -1).sum(axis=1, dtype=np.int64)
-    columns = pixels.sum(axis=0, dtype=np.int64).sum(axis=1)
+    widest = max(height, pixels[0].size)
+    exact = np.uint32 if 255 * widest < 2**32 else np.int64  # narrower is faster
+    rows = pixels.reshape(height, -1).sum(axis=1, dtype=exact)
+    columns = pixels.sum(axis=0, dtype=exact).sum(axis=1, dtype=np.int64)
     down = int(rows @ (2 * np.arange(height) - (height - 1)))
     right = int(columns @ (2 * np.arange(width) - (width - 1)))
     turns = []

@@ -48,6 +48,10 @@ class MemoryStore(Store):
         """From memory where the pyramid is kept."""
         return self._kept[key][1] if key in self._kept else self.beneath.manifest(key)
 
+    def has_weights(self, key: str, weights_checksum: str) -> bool:
+        """Of the store beneath."""
+        return self.beneath.has_weights(key, weights_checksum)
+
     def load(self, key: str) -> Pyramid:
         """From memory where it is kept; otherwise read, and kept in place of those used longest ago."""
         if key not in self._kept:

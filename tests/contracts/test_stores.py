@@ -150,6 +150,15 @@ def test_the_manifest_says_what_was_saved(store: Store) -> None:
     assert saved.provenance == dict(pyramid.provenance)
 
 
+def test_it_knows_whose_weights_a_key_holds(store: Store) -> None:
+    manifest = store.save(_key(), _pyramid())
+    assert store.has_weights(manifest.key, manifest.weights_checksum)
+    assert not store.has_weights(manifest.key, manifest.weights_checksum[::-1])
+    assert not store.has_weights(str(NOWHERE), manifest.weights_checksum)
+    store.remove(manifest.key)
+    assert not store.has_weights(manifest.key, manifest.weights_checksum)
+
+
 def test_the_source_has_the_size_of_the_pyramid_unless_told(store: Store) -> None:
     assert store.save(_key(), _pyramid()).source_size == (18, 26)
 
