@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,8 @@ from singan_aug.pyramid.threads import one_thread
 
 __all__ = ["climb", "draw", "reconstruct"]
 
-BATCH = 16  # draws made at once; more take more memory and no less time
+BATCH = 16  # draws made at once, at most; more take more memory and no less time
+BATCH_PX = BATCH * 64 * 64  # and pixels of them, on a CPU: what its caches hold
 
 
 def draw(
@@ -48,10 +50,11 @@ def draw(
         raise ValueError(f"expected a size of at least 1x1, got {size}")
     own = tuple(scale.size for scale in pyramid.scales)
     sizes = own if size is None else sizes_for(own, size)
+    batch = min(BATCH, max(1, BATCH_PX // math.prod(sizes[-1]))) if pyramid.device.type == "cpu" else BATCH
     drawn = []
     with torch.inference_mode(), one_thread():
-        for first in range(0, n, BATCH):
-            generators = [generator_for(seed, i) for i in range(first, min(first + BATCH, n))]
+        for first in range(0, n, batch):
+            generators = [generator_for(seed, i) for i in range(first, min(first + batch, n))]
             drawn.append(to_unit(climb(pyramid.scales[start:], sizes[start:], generators, pyramid.config).image))
     return torch.cat(drawn).clone()
 
