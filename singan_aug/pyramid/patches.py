@@ -244,13 +244,21 @@ def _mirrored(origin: Tensor, size: Size) -> Tensor:
 def random_shift(size: Size, generator: torch.Generator, scale: int, config: FitConfig) -> Tensor:
     """How far each pixel of a canvas moves, [1, 2, *size] in pixels: smooth, then rounded so that regions move as one.
 
-    Standard deviation `shift_px * shift_decay^scale`, steps of `shift_step_px`.
+    Standard deviation about `shift_px * shift_decay^scale`, steps of `shift_step_px`. The field is the curl of a random
+    stream function (Bridson et al. 2007, "Curl-noise for procedural fluid flow"): without divergence it neither thins
+    out nor crowds what it moves, so that a draw holds everything in the source's proportions.
     """
-    cells = [max(1, round(config.shift_cells * side / min(size))) + 1 for side in size]
-    coarse = torch.randn(1, 2, *cells, generator=generator) * config.shift_px * config.shift_decay**scale
-    smooth = F.interpolate(coarse, size, mode="bicubic", align_corners=True)
+    height, width = size
+    cells = [max(1, round(config.shift_cells * side / min(size))) for side in size]
+    coarse = torch.randn(1, 1, cells[0] + 1, cells[1] + 1, generator=generator)
+    stream = F.interpolate(coarse, (height + 1, width + 1), mode="bicubic", align_corners=True)
+    across, down = stream.diff(dim=3), stream.diff(dim=2)
+    curl = torch.cat([across[:, :, 1:] + across[:, :, :-1], -down[..., 1:] - down[..., :-1]], dim=1) / 2
+    cell_px = min(size) / config.shift_cells
+    # From cell to cell the stream function differs by sqrt(2) on average.
+    shift = curl * (cell_px * config.shift_px * config.shift_decay**scale / 2**0.5)
     step = config.shift_step_px
-    return (smooth / step).round() * step if step else smooth
+    return (shift / step).round() * step if step else shift
 
 
 def descriptor_basis(image: Tensor, patch_px: int, dims: int, generator: torch.Generator) -> Tensor:
