@@ -37,10 +37,7 @@ __all__ = [
     "find_images",
     "fit_dataset",
     "plan_dataset",
-    "side_by_side",
 ]
-
-T = TypeVar("T")
 
 WORKER_LOAD = 4e10  # multiply-adds that take longer than starting a worker process and importing torch in it
 

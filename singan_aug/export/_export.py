@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from singan_aug.dataset import find_images, side_by_side
+from singan_aug.dataset import find_images
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, SinGANAugError
 from singan_aug.export._layouts import Carrier, Layout, copied, open_layout, written_aside
 from singan_aug.images import load_image, map_images, quiet_decoding, turn_between, unit_to_pil
@@ -26,6 +26,7 @@ from singan_aug.pyramid.scales import Size, resolve_start_scale
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import Fingerprint, Manifest, Store, fingerprint, open_store
 from singan_aug.transforms._labels import carry_boxes, sample_field
+from singan_aug.workers import side_by_side
 
 __all__ = ["ExportReport", "Exported", "Settings", "export_dataset"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ from singan_aug.pyramid.threads import one_thread
 
 __all__ = ["Traced", "climb", "draw", "reconstruct", "trace"]
 
-BATCH = 16  # draws made at once; more take more memory and no less time
+BATCH = 16  # draws made at once, at most; more take more memory and no less time
+BATCH_PX = BATCH * 64 * 64  # and pixels of them, on a CPU: what its caches hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +75,11 @@ def trace(
         raise ValueError(f"expected a size of at least 1x1, got {size}")
     own = tuple(scale.size for scale in pyramid.scales)
     sizes = own if size is None else sizes_for(own, size)
+    batch = min(BATCH, max(1, BATCH_PX // math.prod(sizes[-1]))) if pyramid.device.type == "cpu" else BATCH
     images, origins = [], []
     with torch.inference_mode(), one_thread():
-        for first in range(0, n, BATCH):
-            generators = [generator_for(seed, i) for i in range(first, min(first + BATCH, n))]
+        for first in range(0, n, batch):
+            generators = [generator_for(seed, i) for i in range(first, min(first + batch, n))]
             canvas = climb(pyramid.scales[start:], sizes[start:], generators, pyramid.config)
             images.append(to_unit(canvas.image))
             if canvas.origin is not None:
