@@ -14,7 +14,7 @@ from singan_aug.images import to_unit
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.pyramid import Pyramid
 from singan_aug.pyramid.scale import Canvas, Scale
-from singan_aug.pyramid.scales import Size, resolve_start_scale, sizes_for
+from singan_aug.pyramid.scales import Size, StartScale, resolve_start_scale, sizes_for
 from singan_aug.pyramid.threads import one_thread
 
 __all__ = ["Traced", "climb", "draw", "reconstruct", "trace"]
@@ -36,7 +36,7 @@ class Traced:
 def draw(
     pyramid: Pyramid,
     n: int = 1,
-    start_scale: int = 0,
+    start_scale: StartScale = 0,
     size: Size | None = None,
     seed: int = 0,
 ) -> Tensor:
@@ -46,7 +46,8 @@ def draw(
         pyramid: what to draw from.
         n: how many, at least 1. The i-th depends on (seed, i) alone, not on n.
         start_scale: 0 (coarsest: new global structure) to `len(pyramid) - 1` (finest: texture alone); negative ones
-            count from the finest. The scales below it give the reconstruction, as if z* had been fed to them.
+            count from the finest; "coarse", "medium" or "fine" of whatever scales there are. The scales below it give
+            the reconstruction, as if z* had been fed to them.
         size: (height, width) of the variants from any start scale; the source's by default.
         seed: same seed, same pixels on one device.
 
@@ -60,7 +61,7 @@ def draw(
 def trace(
     pyramid: Pyramid,
     n: int = 1,
-    start_scale: int = 0,
+    start_scale: StartScale = 0,
     size: Size | None = None,
     seed: int = 0,
 ) -> Traced:
