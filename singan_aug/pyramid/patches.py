@@ -30,6 +30,7 @@ __all__ = ["PatchScale", "descriptor_basis", "patch_scales"]
 
 COMPLETENESS = 5e-3  # GPNN's alpha: smaller makes a draw use more of the source
 EXHAUSTIVE = 2_000_000  # pairs of places up to which every one is compared with every other
+GLANCE_PX = 16  # short side at which shifts are compared
 REACHES = (1, 2)  # pixels from which neighbours' coordinates are taken over
 SEAM_LIMIT = 0.15  # steps in brightness (in [-1, 1]) well above this are edges, not seams
 SAMPLED = 2000  # patches from which the descriptors' basis is made
@@ -75,6 +76,16 @@ class PatchScale(Scale):
                 canvases.append(self._follow(below.image[i : i + 1], below.origin[i], size, config))
         images, origins = zip(*((self._blended(image, origin), origin) for image, origin in canvases), strict=True)
         return Canvas(torch.cat(images), torch.stack(origins))
+
+    def typical_origin(self, generators: Sequence[torch.Generator], config: FitConfig) -> Tensor:
+        """That of the generator whose shift is the median one; a shift is nearly the same field at a small size."""
+        small = (round(GLANCE_PX * self.size[0] / min(self.size)), round(GLANCE_PX * self.size[1] / min(self.size)))
+
+        def moved_px(generator: torch.Generator) -> float:
+            return float(random_shift(small, generator.clone_state(), self.index, config).square().sum(0).sqrt().mean())
+
+        typical = sorted(generators, key=moved_px)[len(generators) // 2]
+        return self._begin(self.size, typical, config)[1]
 
     def reconstruct(self, config: FitConfig) -> Tensor:
         """The source: unshifted, every place is its own best match."""
