@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import joblib
 
-from singan_aug.annotations import MaskSource, find_masks
+from singan_aug.annotations import Masks, MaskSource, find_masks
 from singan_aug.config import FitConfig, fast
 from singan_aug.errors import ConfigError, FitDivergedError, ImageError, LabelError, StoreWriteError, is_out_of_memory
 from singan_aug.images import IMAGE_SUFFIXES, LoadedImage, load_image, map_images, quiet_decoding, refuse_constant
@@ -165,14 +165,18 @@ def plan_dataset(
     """Decode every image, fingerprint it and look it up. Raises as `annotations.find_masks` does.
 
     `masks` names a folder or an annotation file with the images' masks, as `annotations.find_masks` takes it; by
-    default they are looked for beside the images, where pyramids of this config can carry one. `limit` bounds how many
-    images are looked at.
+    default they are looked for beside the images, where pyramids of this config can carry one; "none" takes every file
+    for an image. `limit` bounds how many images are looked at.
     """
-    if masks is not None and not config.carries_masks:
+    beside = None
+    if str(masks) == "none":
+        masks, beside = None, Masks({}, frozenset())
+    elif masks is not None and not config.carries_masks:
         raise ConfigError(f'expected a preset whose pyramids carry masks, such as "fast", got kind={config.kind!r}')
     roots = [Path(path) for path in paths]
     found = find_images(roots)
-    beside = find_masks(found.images, roots, None if masks is None else Path(masks))
+    if beside is None:
+        beside = find_masks(found.images, roots, None if masks is None else Path(masks))
     of = beside.of if masks is not None or config.carries_masks else {}
     images = [path for path in found.images if path not in beside.not_images][:limit]
     looked = map_images(lambda path, image: _look(path, image, of.get(path), store, config), images)
@@ -223,7 +227,8 @@ def fit_dataset(
     stays, and the same call continues. Two calls on one store share the work, each image fitted by one of them.
 
     `masks` is a folder of mask files or of YOLO polygons, or a COCO file: what an image has there is fitted with it. By
-    default masks are looked for beside the images (`images/` and `masks/`, or `NAME_mask.png`); docs/labels.md.
+    default masks are looked for beside the images (`images/` and `masks/`, or `NAME_mask.png`), with "none" they are
+    not; docs/labels.md.
 
     Raises:
         ConfigError: the config names a part that is not registered, or `masks` holds none.

@@ -30,7 +30,7 @@ def fit(
         Path | None,
         typer.Option(
             help="Folder of mask files or YOLO polygons, or COCO file: fitted with the images, so that labels ride "
-            "along. Default: masks/ beside images/, or NAME_mask.png beside NAME.jpg.",
+            "along. Default: masks/ beside images/, or NAME_mask.png beside NAME.jpg; none: every file is an image.",
             show_default=False,
         ),
     ] = None,

@@ -105,18 +105,14 @@ def _fit_once(real: Tensor, config: FitConfig, attempt: int, on_event: Callable[
     with torch.no_grad():
         remembered = [scale.reconstruct(config) - resize(real, scale.size, config.resample) for scale in scales]
         displacement_px = measure_displacement(scales, config)
-    return (
-        Pyramid(config, real.shape[1], scales, displacement_px=displacement_px)
-        .to("cpu")
-        .with_provenance(
-            {
-                "package": __version__,
-                "torch": torch.__version__,
-                "device": real.device.type,
-                "attempt": attempt,
-                "process_sec": round(time.process_time() - started_sec, 3),
-                # Of the range, coarsest scale first.
-                "reconstruction_rmse": [round(float(error.square().mean().sqrt()) / 2, 5) for error in remembered],
-            }
-        )
-    )
+    provenance = {
+        "package": __version__,
+        "torch": torch.__version__,
+        "device": real.device.type,
+        "attempt": attempt,
+        "process_sec": round(time.process_time() - started_sec, 3),
+        # Of the range, coarsest scale first.
+        "reconstruction_rmse": [round(float(error.square().mean().sqrt()) / 2, 5) for error in remembered],
+    }
+    pyramid = Pyramid(config, real.shape[1], scales, provenance, displacement_px)
+    return pyramid if real.device.type == "cpu" else pyramid.to("cpu")
