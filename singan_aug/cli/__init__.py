@@ -9,3 +9,4 @@ from singan_aug.cli import fit as fit  # isort: skip  (the order of the commands
 from singan_aug.cli import draw as draw  # isort: skip
 from singan_aug.cli import store as store  # isort: skip
 from singan_aug.cli import demo as demo  # isort: skip
+from singan_aug.cli import prior as prior  # isort: skip

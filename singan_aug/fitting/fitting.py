@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from singan_aug._version import __version__
 from singan_aug.config import FitConfig, fast
-from singan_aug.errors import FitDivergedError
+from singan_aug.errors import FitDivergedError, ImageError
 
 # Imported for their registration in FITTERS.
 from singan_aug.fitting import convolutional as convolutional
@@ -23,7 +24,7 @@ from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scales import working_size
 from singan_aug.pyramid.threads import one_thread
 
-__all__ = ["fit"]
+__all__ = ["fit", "fit_batch"]
 
 ATTEMPTS = 2  # a fit that diverges is tried once more, from another seed
 
@@ -53,21 +54,94 @@ def fit(
         FitDivergedError: training went non-finite or collapsed, and again from another seed.
     """
     config = config or fast()
+    with one_thread():
+        return _fitted(_signed(image, config), config, device, on_event or (lambda _: None))().to("cpu")
+
+
+def fit_batch(
+    images: Sequence[Any],
+    config: FitConfig | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    batch_images: int = 16,
+    on_event: Callable[[int, FitEvent], None] | None = None,
+) -> list[Pyramid | ImageError | FitDivergedError]:
+    """Fit a pyramid to each of many images on one device; each is what `fit` gives.
+
+    Of `batch_images` images at a time, one after the other is decoded and its work queued, and only then are results
+    waited for: a GPU has the next image's work while the last one's is under way, and holds that many pyramids at once.
+
+    Args:
+        images: anything that `fit` takes, of any sizes; a sequence that loads what is indexed keeps memory bounded.
+        config: how; the `fast` preset by default.
+        device: where to fit; the pyramids are returned on the CPU.
+        batch_images: how many at once, at least 1.
+        on_event: called every few steps with the place of an image and a `FitEvent`.
+
+    Returns:
+        For each image its pyramid, or the `ImageError` or `FitDivergedError` why there is none: one image that cannot
+        be fitted does not stop the others.
+
+    Raises:
+        ConfigError: as `fit` does.
+        ValueError: `batch_images` is not positive.
+    """
+    if batch_images < 1:
+        raise ValueError(f"expected batch_images of at least 1, got {batch_images}")
+    config = config or fast()
+    notify = on_event or (lambda _place, _event: None)
+    results: list[Pyramid | ImageError | FitDivergedError] = []
+    with one_thread():
+        for first in range(0, len(images), batch_images):
+            places = range(first, min(first + batch_images, len(images)))
+            results += _fit_together(images, places, config, device, notify)
+    return results
+
+
+def _fit_together(
+    images: Sequence[Any],
+    places: range,
+    config: FitConfig,
+    device: torch.device | str,
+    notify: Callable[[int, FitEvent], None],
+) -> list[Pyramid | ImageError | FitDivergedError]:
+    queued: list[Callable[[], Pyramid] | ImageError | FitDivergedError] = []
+    for place in places:
+        try:
+            if isinstance(images[place], ImageError):  # of whoever decoded
+                raise images[place]
+            real = _signed(images[place], config)
+            queued.append(_fitted(real, config, device, partial(notify, place)))
+        except (ImageError, FitDivergedError) as error:
+            queued.append(error)
+    return [finish if isinstance(finish, Exception) else finish().to("cpu") for finish in queued]
+
+
+def _signed(image: Any, config: FitConfig) -> Tensor:
+    """[1, C, H, W] in [-1, 1] at the working size."""
     pixels = to_pixels(image)
     size = working_size((pixels.shape[0], pixels.shape[1]), config)
     refuse_constant(pixels)
-    real = to_signed(resize_pixels(pixels, size))
-    with one_thread():
-        for attempt in range(ATTEMPTS):
-            try:
-                return _fit_once(real.to(device), config, attempt, on_event or (lambda _: None))
-            except FitDivergedError:
-                if attempt + 1 == ATTEMPTS:
-                    raise
+    return to_signed(resize_pixels(pixels, size))
+
+
+def _fitted(
+    real: Tensor, config: FitConfig, device: torch.device | str, on_event: Callable[[FitEvent], None]
+) -> Callable[[], Pyramid]:
+    """What `_fit_once` gives, from another seed where the first one's training diverged."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return _fit_once(real.to(device, non_blocking=True), config, attempt, on_event)
+        except FitDivergedError:
+            if attempt + 1 == ATTEMPTS:
+                raise
     raise AssertionError("unreachable")
 
 
-def _fit_once(real: Tensor, config: FitConfig, attempt: int, on_event: Callable[[FitEvent], None]) -> Pyramid:
+def _fit_once(
+    real: Tensor, config: FitConfig, attempt: int, on_event: Callable[[FitEvent], None]
+) -> Callable[[], Pyramid]:
+    """A function that waits for the pyramid, on the device; its work is queued there."""
     started_sec = time.process_time()
     work = fit_work((real.shape[2], real.shape[3]), real.shape[1], config)
     total = sum(scale.load for scale in work)
@@ -79,18 +153,18 @@ def _fit_once(real: Tensor, config: FitConfig, attempt: int, on_event: Callable[
     scales = FITTERS[config.kind].fit(real, config, attempt, report)
     with torch.no_grad():
         remembered = [scale.reconstruct(config) - resize(real, scale.size, config.resample) for scale in scales]
-    return (
-        Pyramid(config, real.shape[1], scales)
-        .to("cpu")
-        .with_provenance(
-            {
-                "package": __version__,
-                "torch": torch.__version__,
-                "device": real.device.type,
-                "attempt": attempt,
-                "process_sec": round(time.process_time() - started_sec, 3),
-                # Of the range, coarsest scale first.
-                "reconstruction_rmse": [round(float(error.square().mean().sqrt()) / 2, 5) for error in remembered],
-            }
-        )
-    )
+    spent_sec = time.process_time() - started_sec
+
+    def finish() -> Pyramid:
+        errors = [float(error.square().mean().sqrt()) / 2 for error in remembered]
+        provenance = {
+            "package": __version__,
+            "torch": torch.__version__,
+            "device": real.device.type,
+            "attempt": attempt,
+            "process_sec": round(spent_sec, 3),
+            "reconstruction_rmse": [round(error, 5) for error in errors],  # of the range, coarsest scale first
+        }
+        return Pyramid(config.portable(), real.shape[1], scales, provenance)
+
+    return finish
