@@ -84,7 +84,7 @@ class PatchScale(Scale):
         small = (round(GLANCE_PX * self.size[0] / min(self.size)), round(GLANCE_PX * self.size[1] / min(self.size)))
 
         def moved_px(generator: torch.Generator) -> float:
-            return float(random_shift(small, generator.clone_state(), self.index, config).square().sum(0).sqrt().mean())
+            return float(random_shift(small, generator.clone_state(), self.index, config).square().sum(1).sqrt().mean())
 
         typical = sorted(generators, key=moved_px)[len(generators) // 2]
         return self._begin(self.size, [typical], config)[0]
