@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ __all__ = ["DirectoryStore"]
 
 _KEY = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}")
 _STORE_FILE = "store.json"
+SETTLED_NS = 2_000_000_000  # a folder that changed later than this ago may change again without another time stamp
 _STORE_TEXT = json.dumps({"format": "singan-aug store", "format_version": FORMAT_VERSION}) + "\n"
 
 
@@ -46,6 +48,7 @@ class DirectoryStore(Store):
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().absolute()
         self.location = str(self.root)
+        self._listings: dict[str, tuple[int | None, list[str]]] = {}  # of a shard: when it had changed, and its keys
         self._checked: tuple[int, int] | None = None  # when store.json, found right, was written, and its length
 
     @property
@@ -69,10 +72,18 @@ class DirectoryStore(Store):
         return self._complete(key)
 
     def find(self, fingerprint: str) -> list[str]:
-        """Keys of the pyramids fitted to one image: one folder is listed, whatever the store's size."""
-        self._check_format()
-        found = _listed(f"{self.location}/pyramids/{fingerprint[:2]}")
-        return sorted(key for key in found if key.startswith(f"{fingerprint}-") and self._complete(key))
+        """Keys of the pyramids fitted to one image: one folder is listed, and again when it has changed."""
+        shard, prefix = fingerprint[:2], f"{fingerprint}-"
+        folder = f"{self.location}/pyramids/{shard}"
+        changed_ns = _changed_ns(folder)
+        if changed_ns is None or changed_ns != self._listings.get(shard, (None,))[0]:
+            self._check_format()
+            names = _listed(folder)
+            complete = [name for name in names if self._complete(name)]
+            if len(complete) < len(names) or time.time_ns() - (changed_ns or 0) < SETTLED_NS:
+                return sorted(name for name in complete if name.startswith(prefix))
+            self._listings[shard] = (changed_ns, complete)
+        return sorted(name for name in self._listings[shard][1] if name.startswith(prefix))
 
     def manifest(self, key: str) -> Manifest:
         """What is known of a pyramid; one flipped byte in its file is noticed."""
@@ -268,6 +279,13 @@ class DirectoryStore(Store):
 
 def _remedy(key: str) -> str:
     return f"remove it with `singan-aug rm {key}` and fit the image again"
+
+
+def _changed_ns(folder: str) -> int | None:
+    try:
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116 (every look-up)
+    except OSError:
+        return None
 
 
 def _listed(folder: Path | str) -> list[str]:
