@@ -9,6 +9,7 @@ import platformdirs
 
 from singan_aug.store._base import Store
 from singan_aug.store._directory import DirectoryStore
+from singan_aug.store._index import PerceptualIndex, Sighting
 from singan_aug.store._key import Fingerprint, Key, fingerprint, make_key
 from singan_aug.store._manifest import FORMAT_VERSION, Manifest
 from singan_aug.store._memory import MemoryStore
@@ -20,6 +21,8 @@ __all__ = [
     "Key",
     "Manifest",
     "MemoryStore",
+    "PerceptualIndex",
+    "Sighting",
     "Store",
     "default_location",
     "fingerprint",

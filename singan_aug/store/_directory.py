@@ -7,6 +7,7 @@
     ROOT/pyramids/AB/KEY/manifest.json                 exists exactly when the pyramid is complete
     ROOT/partial/KEY.RANDOM/                           being written; safe to delete when nothing runs
     ROOT/claims/KEY.lock                               held by the process that fits KEY
+    ROOT/derived/NAME                                  made out of the manifests; may be deleted at any time
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -28,6 +30,7 @@ from singan_aug.errors import CorruptPyramidError, MissingPyramidError, StoreWri
 from singan_aug.store._base import Store
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum, refuse_newer
+from singan_aug.store._sketch import encoded
 
 if TYPE_CHECKING:
     from singan_aug.pyramid import Pyramid
@@ -53,8 +56,10 @@ class DirectoryStore(Store):
         """Keys of all complete pyramids, sorted. Raises `StoreFormatError`, `CorruptPyramidError`."""
         self._check_format()
         for shard in sorted(_listed(self.root / "pyramids")):
-            for key in sorted(_listed(self.root / "pyramids" / shard)):
-                if self._complete(key):
+            folder = f"{self.root}/pyramids/{shard}"
+            for key in sorted(_listed(folder)):
+                # plain strings: a path object for each of ten thousand would take longer than the disk
+                if _KEY.fullmatch(key) and os.path.exists(f"{folder}/{key}/{MANIFEST_NAME}"):  # noqa: PTH110
                     yield key
 
     def __contains__(self, key: str) -> bool:
@@ -99,7 +104,7 @@ class DirectoryStore(Store):
         self, key: Key, pyramid: Pyramid, *, name: str = "", source_size: tuple[int, int] | None = None
     ) -> Manifest:
         """Write aside, read back, rename; the manifest last. A pyramid under the same key is replaced."""
-        from singan_aug.store._codec import encode
+        from singan_aug.store._codec import encode, sketch_of
 
         weights, dtype = encode(pyramid)
         manifest = Manifest(
@@ -117,6 +122,7 @@ class DirectoryStore(Store):
             weights_dtype=dtype,
             weights_bytes=len(weights),
             weights_checksum=checksum(weights),
+            sketch=encoded(sketch_of(pyramid, key.fingerprint.turn_code)),
         )
         self.prepare()
         with self._writing():
@@ -130,6 +136,7 @@ class DirectoryStore(Store):
                 for file_name in (WEIGHTS_NAME, MANIFEST_NAME):
                     (aside / file_name).replace(entry / file_name)
                     _sync(entry)
+                self._note_change()
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
         return manifest
@@ -143,6 +150,7 @@ class DirectoryStore(Store):
         with self._writing():
             (entry / MANIFEST_NAME).unlink(missing_ok=True)
             shutil.rmtree(entry)
+            self._note_change()
 
     def prepare(self) -> None:
         """Make the folders, and check that they can be written."""
@@ -200,6 +208,35 @@ class DirectoryStore(Store):
                     if not self._complete(key):
                         shutil.rmtree(self._entry(key), ignore_errors=True)
 
+    def changes(self) -> int:
+        """The modification time of `pyramids/`, which every save and removal sets."""
+        try:
+            return os.stat(self.root / "pyramids").st_mtime_ns  # noqa: PTH116
+        except OSError:
+            return 0
+
+    def read_derived(self, name: str) -> bytes | None:
+        """From `derived/`."""
+        try:
+            return (self.root / "derived" / name).read_bytes()
+        except OSError:
+            return None
+
+    def write_derived(self, name: str, data: bytes) -> None:
+        """Into `derived/`, whole or not at all; not where the store cannot be written."""
+        with suppress(OSError):
+            aside = Path(tempfile.mkdtemp(prefix="derived.", dir=self.root / "partial"))
+            try:
+                (aside / name).write_bytes(data)
+                (self.root / "derived").mkdir(exist_ok=True)
+                (aside / name).replace(self.root / "derived" / name)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def _note_change(self) -> None:
+        with suppress(OSError):  # set outright: a file system's own clock may tick too seldom
+            os.utime(self.root / "pyramids", ns=(time.time_ns(), time.time_ns()))
+
     def _entry(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
             raise MissingPyramidError(f"expected a key such as `singan-aug ls` prints, got {key!r}")
@@ -255,7 +292,7 @@ def _remedy(key: str) -> str:
     return f"remove it with `singan-aug rm {key}` and fit the image again"
 
 
-def _listed(folder: Path) -> list[str]:
+def _listed(folder: Path | str) -> list[str]:
     try:
         return os.listdir(folder)  # noqa: PTH208 (names alone: this is on every look-up's path)
     except (FileNotFoundError, NotADirectoryError):
