@@ -64,6 +64,7 @@ __all__ = [
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.int32]
 T = TypeVar("T")
+Value = TypeVar("Value", np.uint8, np.int32)
 
 # What a walk through a folder takes for an image; a file named outright is tried whatever its suffix.
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
@@ -428,11 +429,11 @@ def turn_pixels(pixels: Pixels, turn_code: int) -> Pixels:
     return pixels[:: -1 if turn_code & 2 else 1, :: -1 if turn_code & 1 else 1]
 
 
-def contiguous(pixels: Pixels) -> Pixels:
+def contiguous(pixels: NDArray[Value]) -> NDArray[Value]:
     """The same pixels in the order of rows, columns and channels. After a turn this is much faster than NumPy's own."""
     if pixels.flags.c_contiguous:
         return pixels
-    copied = np.empty(pixels.shape, np.uint8)
+    copied = np.empty(pixels.shape, pixels.dtype)
     for channel in range(pixels.shape[-1]):  # runs along rows; NumPy's innermost loop would be over three channels
         copied[..., channel] = pixels[..., channel]
     return copied

@@ -8,6 +8,7 @@
     ROOT/variants.bank                                 variants drawn beforehand, where there are any
     ROOT/partial/KEY.RANDOM/                           being written; safe to delete when nothing runs
     ROOT/claims/KEY.lock                               held by the process that fits KEY
+    ROOT/derived/NAME                                  made out of the manifests; may be deleted at any time
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from singan_aug.errors import CorruptPyramidError, MissingPyramidError
 from singan_aug.store._base import Store, writing
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum, refuse_newer
+from singan_aug.store._sketch import encoded
 
 if TYPE_CHECKING:
     from singan_aug.pyramid import Pyramid
@@ -63,8 +65,10 @@ class DirectoryStore(Store):
         """Keys of all complete pyramids, sorted. Raises `StoreFormatError`, `CorruptPyramidError`."""
         self._check_format()
         for shard in sorted(_listed(self.root / "pyramids")):
-            for key in sorted(_listed(self.root / "pyramids" / shard)):
-                if self._complete(key):
+            folder = f"{self.root}/pyramids/{shard}"
+            for key in sorted(_listed(folder)):
+                # plain strings: a path object for each of ten thousand would take longer than the disk
+                if _KEY.fullmatch(key) and os.path.exists(f"{folder}/{key}/{MANIFEST_NAME}"):  # noqa: PTH110
                     yield key
 
     def __contains__(self, key: str) -> bool:
@@ -125,7 +129,7 @@ class DirectoryStore(Store):
         self, key: Key, pyramid: Pyramid, *, name: str = "", source_size: tuple[int, int] | None = None
     ) -> Manifest:
         """Write aside, read back, rename; the manifest last. A pyramid under the same key is replaced."""
-        from singan_aug.store._codec import encode
+        from singan_aug.store._codec import encode, sketch_of
 
         weights, dtype = encode(pyramid)
         manifest = Manifest(
@@ -145,6 +149,7 @@ class DirectoryStore(Store):
             weights_dtype=dtype,
             weights_bytes=len(weights),
             weights_checksum=checksum(weights),
+            sketch=encoded(sketch_of(pyramid, key.fingerprint.turn_code)),
         )
         self.prepare()
         with self._writing():
@@ -158,6 +163,7 @@ class DirectoryStore(Store):
                 for file_name in (WEIGHTS_NAME, MANIFEST_NAME):
                     (aside / file_name).replace(entry / file_name)
                     _sync(entry)
+                self._note_change()
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
         return manifest
@@ -171,6 +177,7 @@ class DirectoryStore(Store):
         with self._writing():
             (entry / MANIFEST_NAME).unlink(missing_ok=True)
             shutil.rmtree(entry)
+            self._note_change()
 
     def prepare(self) -> None:
         """Make the folders, and check that they can be written."""
@@ -227,6 +234,35 @@ class DirectoryStore(Store):
                         shutil.rmtree(leftover, ignore_errors=True)
                     if not self._complete(key):
                         shutil.rmtree(self._entry(key), ignore_errors=True)
+
+    def changes(self) -> int:
+        """The modification time of `pyramids/`, which every save and removal sets."""
+        try:
+            return os.stat(self.root / "pyramids").st_mtime_ns  # noqa: PTH116
+        except OSError:
+            return 0
+
+    def read_derived(self, name: str) -> bytes | None:
+        """From `derived/`."""
+        try:
+            return (self.root / "derived" / name).read_bytes()
+        except OSError:
+            return None
+
+    def write_derived(self, name: str, data: bytes) -> None:
+        """Into `derived/`, whole or not at all; not where the store cannot be written."""
+        with suppress(OSError):
+            aside = Path(tempfile.mkdtemp(prefix="derived.", dir=self.root / "partial"))
+            try:
+                (aside / name).write_bytes(data)
+                (self.root / "derived").mkdir(exist_ok=True)
+                (aside / name).replace(self.root / "derived" / name)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def _note_change(self) -> None:
+        with suppress(OSError):  # set outright: a file system's own clock may tick too seldom
+            os.utime(self.root / "pyramids", ns=(time.time_ns(), time.time_ns()))
 
     def _entry(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
