@@ -299,7 +299,7 @@ def _row_of_cost(seed: int, side: int = 224) -> Row:
         misses: list[float] = []
         found = 0
         for source in sources:
-            pixels = np.repeat(_resized(source, round(side * 1.2), round(side * 1.2)), 3, axis=-1)
+            pixels = np.repeat(_resized(source, side, side), 3, axis=-1)
             query = np.ascontiguousarray(_resized_crop(pixels, rng)[0])
             stranger = np.repeat(_resized(_noise(rng), side, side), 3, axis=-1)
             for image, times in ((query, hits), (stranger, misses)):
@@ -311,7 +311,7 @@ def _row_of_cost(seed: int, side: int = 224) -> Row:
     return {
         "what": "cost",
         "entries": count,
-        "query_px": round(side * 1.2),
+        "query_px": side,
         "found_ratio": found / len(sources),
         "found_ms": spread(hits),
         "missed_ms": spread(misses),

@@ -43,7 +43,7 @@ __all__ = ["PerceptualIndex", "Sighting"]
 Colours = Literal["rgb", "bgr", "grey"]
 
 _FILE = "perceptual-index-1"  # among the store's derived data; another layout, another number
-_CANDIDATES = 6  # registered, coarsely
+_CANDIDATES = 8  # registered, coarsely
 _FINALISTS = 3  # of them, registered at full resolution
 _FINALISTS_LEAD = 2.5  # how much worse than the best one's a finalist's coarse error may be
 _SHORTEST_PX = 20  # of a query: less does not tell twins apart
@@ -254,7 +254,7 @@ def _placed(candidates: Candidates, sources: Floats, query: Floats) -> _Placed:
     chosen = np.argsort(misfits, kind="stable")[:_FINALISTS]
     chosen = chosen[misfits[chosen] <= _FINALISTS_LEAD**2 * misfits[chosen[0]]]
     queries, sources = queries[chosen], sources[chosen]
-    boxes, covariance = register(sources, queries, boxes[chosen], steps=2)
+    boxes, covariance = register(sources, queries, boxes[chosen], steps=3)
     boxes = np.where(boxes < _NEAR_BORDER, 0, np.where(boxes > 1 - _NEAR_BORDER, 1, boxes)).astype(np.float32)
     deviations = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2).max(axis=1))
     return _Placed(chosen, boxes, deviations, queries, sample(sources, boxes, queries.shape[-1]) - queries)
@@ -289,13 +289,12 @@ def _alone(source: Floats, placed: _Placed, best: int) -> bool:
     Elsewhere is held another way round, or shifted by more than one step of a coarse grid.
     """
     box, query, enough = placed.boxes[best], placed.queries[best], _LEAD * placed.spreads[best]
-    coarse = sample(source, WHOLE, query.shape[-1])
-    turned = np.stack([_turned(coarse, code) for code in range(1, 8)])
-    if _spreads(turned - coarse).min() < enough:
+    coarse = halved(source)
+    if _spreads(np.stack([_turned(coarse, code) for code in range(1, 8)]) - coarse).min() < enough:
         return False
     if (box == WHOLE).all():
         return True
-    source, query = halved(source), halved(query)
+    source, query = coarse, halved(query)
     side, cells = len(source), len(query)
     places = []
     for start, stop in zip(box[:2], box[2:], strict=True):
@@ -318,16 +317,17 @@ def _spreads(errors: NDArray[Any]) -> Floats:
 
 
 def _colours(source: Floats, query: Floats, box: Box, is_grey: bool) -> Colours | None:
-    """How the query's tints [2, 16, 16] relate to the source's; None where they do not."""
-    there = halved(halved(sample(source, box, query.shape[-1])))
+    """How the query's tints [2, 20, 20] relate to the source's; None where they do not."""
+    here = halved(halved(query))
+    there = sample(source, box, here.shape[-1])
     if is_grey:
         return "grey" if np.abs(there).max() > 1 else "rgb"
-    here = halved(halved(query))
     negated = there * np.array([-1, 1], dtype=np.float32)[:, None, None]
     as_rgb, as_bgr = (float(np.abs(here - other).max()) for other in (there, negated))
-    if min(as_rgb, as_bgr) > _TINT_LEVELS + _TINT_RATIO * float(there.std()):
+    better, worse = sorted((as_rgb, as_bgr))
+    if better > _TINT_LEVELS + _TINT_RATIO * float(there.std()) or 1 < worse < _LEAD * better:
         return None
-    return "rgb" if as_rgb <= as_bgr else "bgr"
+    return "bgr" if as_bgr < as_rgb and worse > 1 else "rgb"  # within a level of grey it makes no difference
 
 
 def _turned(image: Floats, turn_code: int) -> Floats:

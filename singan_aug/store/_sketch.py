@@ -45,6 +45,7 @@ TINT_CELLS = 16  # a side, of the tints
 SKETCH_BYTES = CELLS**2 + 2 * TINT_CELLS**2
 WHOLE: Box = np.array([0, 0, 1, 1], dtype=np.float32)
 
+_STILL = 5e-4  # of a side: registration ends where no edge moves further
 _STEPS = 256  # of the table below, a cell
 
 
@@ -190,4 +191,6 @@ def register(source: Floats, query: Floats, box: Box, steps: int) -> tuple[Box, 
         size = (box[:, 2:] - box[:, :2]) / (far - near)
         start = box[:, :2] - near * size
         box = np.concatenate([start.clip(0, 0.5), (start + size).clip(0.5, 1)], axis=1)
+        if np.abs(move).max() < _STILL:
+            break
     return box, covariance

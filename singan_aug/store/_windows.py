@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from singan_aug.images import Pixels, inverse_turn
 from singan_aug.store._sketch import CELLS, QUERY_CELLS, Box, Floats, mean_weights
 
 __all__ = ["WINDOWS", "Candidates", "Windows", "composed"]
+
+M = TypeVar("M", float, Floats)
 
 _STEP = 0.1  # between windows: no crop is further than half of it from one, a side
 _FREQUENCIES = 9
@@ -70,9 +73,8 @@ def composed(first: int, then: int) -> int:
 _CODES = np.array([[composed(query, inverse_turn(window)) for window in range(8)] for query in range(8)])
 
 
-def _moments(spectrum: Floats, turn_code: int) -> tuple[Floats, Floats]:
+def _turned_moments(down: M, right: M, turn_code: int) -> tuple[M, M]:
     """How much the brightness grows downwards and to the right, after a turn."""
-    down, right = spectrum[..., 1, 0], spectrum[..., 0, 1]
     if turn_code & 4:
         down, right = right, down
     return -down if turn_code & 2 else down, -right if turn_code & 1 else right
@@ -129,7 +131,7 @@ class Windows:
         turn_codes = np.zeros(spectrum.shape[:2], dtype=np.uint8)
         hashes = np.zeros(spectrum.shape[:2], dtype=np.uint64)
         for code in range(7, -1, -1):
-            down, right = _moments(spectrum, code)
+            down, right = _turned_moments(spectrum[..., 1, 0], spectrum[..., 0, 1], code)
             upright = (right >= 0) & (down >= right)
             turn_codes[upright] = code
             hashes[upright] = _hashed(_turned(spectrum[upright], code))
@@ -164,9 +166,10 @@ class Windows:
         level, reach = spectrum[0, 0], _NEAR_LEVELS_GREY if is_grey else _NEAR_LEVELS
         low, high = np.searchsorted(self.levels, np.array([level - reach, level + reach], dtype=np.float32))
         slack = _NEAR_MOMENTS * float(np.sqrt((spectrum[:3, :3] ** 2).sum() - level**2))
+        moments = float(spectrum[1, 0]), float(spectrum[0, 1])
         found = []
         for code in range(8):
-            down, right = _moments(spectrum, code)
+            down, right = _turned_moments(*moments, code)
             if min(down, right, down - right) >= -slack:
                 distances = np.bitwise_count(self.hashes[low:high] ^ _hashed(_turned(spectrum, code)))
                 found.append((distances, code))
