@@ -1,4 +1,4 @@
-"""How good the variants of the fast preset are: SIFID, LPIPS and pixel diversity, beside other programs' samples.
+"""How good the variants of a preset are: SIFID, LPIPS and pixel diversity, beside other programs' samples.
 
 `--metrics` names a folder that holds inception_stem.safetensors and lpips_alex.safetensors, `--peer NAME=FOLDER` one
 sample of each photo, named as the photo is. A photo larger than the pyramid is compared at the pyramid's size.
@@ -23,7 +23,8 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 from benchmarks._result import Row, say, spread, write
-from singan_aug import FitConfig, draw, fast, fit
+from singan_aug import FitConfig, draw, fit
+from singan_aug.config import preset
 from singan_aug.errors import SinGANAugError
 from singan_aug.metrics import InceptionStem, LpipsAlex, lpips, pixel_diversity, sifid
 
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5, help="draws that are scored, at each start scale")
     parser.add_argument("--starts", type=int, nargs="+", default=[0, 1, 2], help="start scales")
     parser.add_argument("--diversity-draws", type=int, default=50, help="draws for pixel diversity")
+    parser.add_argument("--preset", default="fast", help="preset that is fitted")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="field of the config")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a picture of sources and draws")
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the scored draws as STEM_I.png, by scale")
@@ -79,7 +81,7 @@ def main() -> None:
         parser.error(f"expected 2 to {SEEDS_APART} draws")
     torch.set_num_threads(1)
     try:
-        config = fast(**dict(_setting(text) for text in options.set))
+        config = preset(options.preset, **dict(_setting(text) for text in options.set))
         networks = Networks(
             InceptionStem.load(options.metrics / "inception_stem.safetensors"),
             LpipsAlex.load(options.metrics / "lpips_alex.safetensors"),
@@ -89,7 +91,7 @@ def main() -> None:
     photos = {path.stem: _opened(path) for path in _images(options.photos)[: options.limit]}
     if not photos:
         parser.error(f"no images in {options.photos}")
-    rows, strips = _rows_of_fast(photos, config, networks, options)
+    rows, strips = _rows_of_preset(photos, config, networks, options)
     rows += [_row_of_peer(name, folder, photos, networks) for name, folder in options.peer]
     rows += _rows_of_references(list(photos.values()), networks)
     if options.sheet:
@@ -98,7 +100,7 @@ def main() -> None:
     write("quality", rows, seeds=_first_seeds(photos))
 
 
-def _rows_of_fast(
+def _rows_of_preset(
     photos: dict[str, Image.Image], config: FitConfig, networks: Networks, options: argparse.Namespace
 ) -> tuple[list[Row], list[list[tuple[str, Image.Image]]]]:
     """One row a start scale, and of each photo what the sheet shows."""
@@ -128,7 +130,7 @@ def _rows_of_fast(
         means = ", ".join(f"{np.mean(scored.sifid[-1]):.3f}" for scored in scores.values())
         say(f"{name}: fit {fit_sec[-1]:.2f} process-seconds, SIFID {means}")
     rows = [
-        scored.row("fast", start_scale=start) | {"fit_sec": spread(fit_sec), "draw_ms": spread(scored.draw_ms)}
+        scored.row(options.preset, start_scale=start) | {"fit_sec": spread(fit_sec), "draw_ms": spread(scored.draw_ms)}
         for start, scored in scores.items()
     ]
     return rows, strips
