@@ -258,9 +258,11 @@ def _mirrored(origin: Tensor, size: Size) -> Tensor:
 def descriptor_basis(image: Tensor, patch_px: int, dims: int, generator: torch.Generator) -> Tensor:
     """The principal components of an image's patches, [D, C, p, p], D = `dims` at most; exact in half precision."""
     padded = F.pad(image, (patch_px // 2,) * 4, mode="replicate")
-    patches = F.unfold(padded, patch_px)[0].T
-    if len(patches) > SAMPLED:
-        patches = patches[torch.randperm(len(patches), generator=generator)[:SAMPLED].to(image.device)]
+    windows = padded[0].unfold(1, patch_px, 1).unfold(2, patch_px, 1).movedim(0, 2)  # a view, [h, w, C, p, p]
+    places = torch.arange(image.shape[2] * image.shape[3], device=image.device)
+    if len(places) > SAMPLED:
+        places = torch.randperm(len(places), generator=generator)[:SAMPLED].to(image.device)
+    patches = windows[places // image.shape[3], places % image.shape[3]].flatten(1)
     patches = (patches - patches.mean(0)).double()
     axes: Tensor = torch.linalg.eigh(patches.T @ patches).eigenvectors[:, -dims:].flip(1)
     return axes.T.reshape(-1, image.shape[1], patch_px, patch_px).half().float()
