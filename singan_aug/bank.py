@@ -20,13 +20,13 @@ import joblib
 
 from singan_aug.errors import ConfigError, MissingPyramidError, StartScaleError, StoreError
 from singan_aug.images import Pixels, to_pixels
-from singan_aug.pyramid.scales import resolve_start_scale
+from singan_aug.pyramid.scales import START_WORDS, StartScale, resolve_start_scale
 from singan_aug.store import Bank, BankSpec, BankWriter, Manifest, Slot, Store, Strip, bank_bytes, open_store
 from singan_aug.workers import side_by_side
 
 __all__ = ["BackgroundBank", "BankPlan", "BankProgress", "BankReport", "draw_bank", "plan_bank", "remove_bank"]
 
-DEFAULT = BankSpec(variants=8, start_scales=(0,), seed=0)
+DEFAULT = BankSpec(variants=8, start_scales=("medium",), seed=0)  # where transforms start by default
 DRAWN_AT_ONCE = 16  # variants that one task draws and sends back
 WORKER_PX = 10_000_000  # pixels to draw that take longer than starting a worker process and importing torch in it
 TRIAL_STRIPS = 3  # on which the forecast times a draw
@@ -70,7 +70,7 @@ def draw_bank(
     store: Store | str | None = None,
     *,
     variants: int | None = None,  # of each pyramid at each start scale; by default as many as the bank has, or 8
-    start_scales: Iterable[int] | None = None,  # as in `draw`; by default those of the bank, or 0
+    start_scales: Iterable[StartScale] | None = None,  # as in `draw`; by default those of the bank, or "medium"
     seed: int | None = None,  # the variants' seeds derive from it; by default the bank's own, or 0
     refresh: float | None = None,  # then draw this share of the bank anew, (0, 1], what is oldest first
     jobs: int | None = None,  # processes side by side; by default one for each core that has enough to do
@@ -116,7 +116,7 @@ def plan_bank(
     store: Store,
     *,
     variants: int | None = None,
-    start_scales: Iterable[int] | None = None,
+    start_scales: Iterable[StartScale] | None = None,
     seed: int | None = None,
     refresh: float | None = None,
     jobs: int | None = None,
@@ -147,7 +147,7 @@ def remove_bank(store: Store) -> None:
 def _resolved_spec(
     store: Store,
     variants: int | None,
-    start_scales: Iterable[int] | None,
+    start_scales: Iterable[StartScale] | None,
     seed: int | None,
     refresh: float | None,
 ) -> BankSpec:
@@ -163,8 +163,10 @@ def _resolved_spec(
     )
     if not _is_int(spec.variants) or not 1 <= spec.variants <= 10_000:
         raise ConfigError(f"expected 1 to 10,000 variants, got {spec.variants!r}")
-    if not spec.start_scales or not all(_is_int(scale) for scale in spec.start_scales):
-        raise ConfigError(f"expected one start scale or more, as integers, got {list(spec.start_scales)!r}")
+    if not spec.start_scales or not all(_is_int(scale) or scale in START_WORDS for scale in spec.start_scales):
+        raise ConfigError(
+            f"expected one start scale or more, integers or {', '.join(START_WORDS)}, got {list(spec.start_scales)!r}"
+        )
     if not _is_int(spec.seed) or not 0 <= spec.seed < 2**63:
         raise ConfigError(f"expected a seed in 0..2^63-1, got {spec.seed!r}")
     if refresh is not None and not 0.0 < refresh <= 1.0:
@@ -287,7 +289,7 @@ class BackgroundBank:
         store: Store | str | None = None,
         *,
         variants: int | None = None,
-        start_scales: Iterable[int] | None = None,
+        start_scales: Iterable[StartScale] | None = None,
         seed: int | None = None,
         jobs: int = 1,
     ) -> None:

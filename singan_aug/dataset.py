@@ -29,7 +29,7 @@ from singan_aug.images import (
     refuse_constant,
 )
 from singan_aug.pyramid.scales import Size, working_size
-from singan_aug.store import Store, fingerprint, make_key, open_store
+from singan_aug.store import PerceptualIndex, Store, fingerprint, make_key, open_store
 from singan_aug.workers import interrupts_ignored, side_by_side
 
 if TYPE_CHECKING:
@@ -277,6 +277,7 @@ def fit_dataset(
             outcomes += _fit_all(plan.todo, store.location, config, device, jobs, notify)
         else:
             outcomes += _fit_batches(plan.todo, store, config, device, batch_images, notify)
+        PerceptualIndex(store).refresh()  # once here, rather than in every worker of a loader
     return FitReport(tuple(sorted(outcomes, key=lambda outcome: str(outcome.path))), plan.ignored, plan.without_mask)
 
 

@@ -64,7 +64,6 @@ __all__ = [
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.int32]
 T = TypeVar("T")
-Value = TypeVar("Value", np.uint8, np.int32)
 
 # What a walk through a folder takes for an image; a file named outright is tried whatever its suffix.
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
@@ -342,14 +341,18 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
 
 
 def unit_to_pil(unit: Tensor) -> Image.Image:
-    """One image [C, H, W] in [0, 1] as PIL "L" or "RGB"; a fourth channel is dropped."""
-    return pixels_to_pil((unit[:3] * 255).round().byte().movedim(0, -1).cpu().numpy())
+    """One image [C, H, W], uint8 or float in [0, 1], as PIL "L" or "RGB"; a fourth channel is dropped."""
+    return pixels_to_pil(_levels(unit[:3]).movedim(0, -1).cpu().numpy())
+
+
+def _levels(image: Tensor) -> Tensor:
+    return (image * 255).round().byte() if image.is_floating_point() else image
 
 
 def pixels_to_pil(pixels: Pixels) -> Image.Image:
     """Pixels [H, W, 1 or 3] as PIL "L" or "RGB"."""
-    pixels = contiguous(pixels)
-    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+    ordered = contiguous(pixels)
+    return Image.fromarray(ordered.squeeze(-1) if ordered.shape[-1] == 1 else ordered)
 
 
 def mask_to_pil(mask: Mask) -> Image.Image:
@@ -361,7 +364,9 @@ def mask_to_pil(mask: Mask) -> Image.Image:
 
 
 def like(unit: Tensor, template: Any) -> Any:
-    """The image `unit`, [C, H, W] in [0, 1], as the same kind of thing as `template`: type, mode, dtype, device.
+    """The image `unit`, [C, H, W] uint8 or float in [0, 1], as the same kind of thing as `template`.
+
+    The same type, mode, dtype and device.
 
     Sizes must agree already. Grey is repeated into colour and colour averaged (ITU-R 601) into grey; a fourth channel
     of the template (alpha, mask) is kept as it is.
@@ -369,6 +374,9 @@ def like(unit: Tensor, template: Any) -> Any:
     if isinstance(template, Image.Image):
         return _like_pil(unit, template)
     channels = template.shape[-3]
+    if unit.dtype == template.dtype and unit.shape[0] == channels and not unit.is_floating_point():
+        return unit.to(template.device)
+    unit = to_unit_channels(unit)
     image = _with_channels(unit, channels, keep=lambda: to_unit_channels(template)[3:4])
     if template.is_floating_point():
         return image.to(template.device, template.dtype)
@@ -429,11 +437,11 @@ def turn_pixels(pixels: Pixels, turn_code: int) -> Pixels:
     return pixels[:: -1 if turn_code & 2 else 1, :: -1 if turn_code & 1 else 1]
 
 
-def contiguous(pixels: NDArray[Value]) -> NDArray[Value]:
+def contiguous(pixels: Pixels | Mask) -> Pixels | Mask:
     """The same pixels in the order of rows, columns and channels. After a turn this is much faster than NumPy's own."""
     if pixels.flags.c_contiguous:
         return pixels
-    copied = np.empty(pixels.shape, pixels.dtype)
+    copied: Pixels | Mask = np.empty_like(pixels, order="C")
     for channel in range(pixels.shape[-1]):  # runs along rows; NumPy's innermost loop would be over three channels
         copied[..., channel] = pixels[..., channel]
     return copied

@@ -10,6 +10,7 @@ import typer
 from singan_aug.cli._app import FAILED, AsJson, Cache, app, reported
 from singan_aug.display import ProgressBar, complain, duration, file_size, say, show_json
 from singan_aug.errors import ConfigError
+from singan_aug.pyramid.scales import StartScale, read_start_scale
 from singan_aug.store import Store, open_store
 
 
@@ -25,9 +26,9 @@ def bank(
         ),
     ] = None,
     start_scale: Annotated[
-        list[int] | None,
+        list[str] | None,
         typer.Option(
-            help="As for `draw`; may be given several times. Default: those that the bank has, or 0.",
+            help="As for `draw`; may be given several times. Default: those that the bank has, or medium.",
             show_default=False,
         ),
     ] = None,
@@ -67,15 +68,16 @@ def bank(
         remove_bank(store)
         say(f"removed the bank of {store.location}")
         return
+    starts = None if start_scale is None else [read_start_scale(text) for text in start_scale]
     if dry_run:
-        _forecast(store, variants, start_scale, seed, refresh, jobs, as_json)
+        _forecast(store, variants, starts, seed, refresh, jobs, as_json)
         return
     started_sec = time.monotonic()
     with ProgressBar("drawing variants") as bar:
         report = draw_bank(
             store,
             variants=variants,
-            start_scales=start_scale,
+            start_scales=starts,
             seed=seed,
             refresh=refresh,
             jobs=jobs,
@@ -94,7 +96,7 @@ def bank(
 def _forecast(
     store: Store,
     variants: int | None,
-    start_scale: list[int] | None,
+    start_scales: list[StartScale] | None,
     seed: int | None,
     refresh: float | None,
     jobs: int | None,
@@ -102,7 +104,7 @@ def _forecast(
 ) -> None:
     from singan_aug.bank import plan_bank
 
-    plan = plan_bank(store, variants=variants, start_scales=start_scale, seed=seed, refresh=refresh, jobs=jobs)
+    plan = plan_bank(store, variants=variants, start_scales=start_scales, seed=seed, refresh=refresh, jobs=jobs)
     _complain(plan.failed)
     if as_json:
         show_json(

@@ -12,6 +12,7 @@ from singan_aug.cli._app import AsJson, Cache, Seed, Target, app, find_pyramid, 
 from singan_aug.display import say, show_json
 from singan_aug.errors import ConfigError
 from singan_aug.images import mask_to_pil, turn_between, unit_to_pil
+from singan_aug.pyramid.scales import read_start_scale
 from singan_aug.store import open_store
 
 
@@ -21,9 +22,12 @@ def draw(
     target: Target,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many variants.")] = 4,
     start_scale: Annotated[
-        int,
-        typer.Option(help="0: new global structure; larger: finer detail alone; negative: counted from the finest."),
-    ] = 0,
+        str,
+        typer.Option(
+            help="0: new global structure; larger: finer detail alone; negative: counted from the finest; or coarse, "
+            "medium, fine."
+        ),
+    ] = "0",
     size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT of the variants. Default: the pyramid's own.", show_default=False)
     ] = None,
@@ -40,7 +44,7 @@ def draw(
     wanted = parse_size(size)
     if wanted is not None and (manifest.turn_code ^ turn_code) & 4:  # the file lies on its side
         wanted = wanted[::-1]
-    traced = trace(store.load(manifest.key), count, start_scale, wanted, seed)
+    traced = trace(store.load(manifest.key), count, read_start_scale(start_scale), wanted, seed)
     drawn = turn_between(traced.images, manifest.turn_code, turn_code)
     out.mkdir(parents=True, exist_ok=True)
     stem = Path(manifest.name).stem or manifest.key

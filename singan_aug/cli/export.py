@@ -10,6 +10,7 @@ import typer
 
 from singan_aug.cli._app import FAILED, AsJson, Cache, Seed, app, reported
 from singan_aug.display import complain, say, show_json
+from singan_aug.pyramid.scales import read_start_scale
 from singan_aug.store import open_store
 
 
@@ -28,9 +29,9 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to; a new or empty folder.")],
     variants: Annotated[int, typer.Option(min=0, help="How many of each image.")] = 4,
     start_scale: Annotated[
-        list[int] | None,
+        list[str] | None,
         typer.Option(
-            help="As of `draw`; given several times, variants take turns. Default: 1.",
+            help="As of `draw`; given several times, variants take turns. Default: medium.",
             show_default=False,
         ),
     ] = None,
@@ -57,7 +58,8 @@ def export(
     """
     from singan_aug.export import Settings, export_dataset  # imports torch
 
-    settings = Settings(layout, variants, tuple(start_scale or (1,)), originals.value, seed)
+    starts = tuple(read_start_scale(text) for text in start_scale or ["medium"])
+    settings = Settings(layout, variants, starts, originals.value, seed)
     report = export_dataset(
         folder,
         out,

@@ -76,7 +76,7 @@ class Prior:
             for depth, state in enumerate(self.states)
             for name, tensor in state.items()
         }
-        about = {"format": FORMAT, "depths": len(self.states), "recipe": json.loads(self.recipe.to_json())}
+        about = {"format": FORMAT, "depths": len(self.states), "recipe": self.recipe.model_dump(exclude_defaults=True)}
         return safetensors.torch.save(tensors, {"about": json.dumps(about, sort_keys=True)})
 
     def save(self, path: Path) -> None:

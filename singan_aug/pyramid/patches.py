@@ -1,9 +1,9 @@
 """Pyramids that copy patches: no weights, no training; a draw is a field of coordinates into the source.
 
-A draw starts by shifting regions of the source at the start scale, then finds for every pixel the place in the source
-whose surroundings fit best, and copies that. Each finer scale takes the coordinates over, improves them where they do
-not fit (a few candidates: the neighbours' coordinates, continued), and copies again, so that the finest
-scale is made of true pixels in coherent pieces. Where two pieces meet, their low frequencies are blended.
+A draw starts by shifting regions of the source at the start scale (shifts.py), then finds for every pixel at a seam the
+place in the source whose surroundings fit best, and copies that. Each finer scale takes the coordinates over, improves
+them where they do not fit (a few candidates: the neighbours' coordinates, continued), and copies again, so that the
+finest scale is made of true pixels in coherent pieces. Where two pieces meet, their low frequencies are blended.
 
 Sources: patch nearest neighbours in place of a GAN at every scale, and the normalisation of distances that makes a draw
 use all of the source, Granot et al. 2022 (GPNN), eq. 2; search by propagation, Barnes et al. 2009 (PatchMatch); copying

@@ -13,6 +13,7 @@ __all__ = [
     "START_WORDS",
     "Size",
     "StartScale",
+    "read_start_scale",
     "resolve_start_scale",
     "scale_sizes",
     "scale_widths",
@@ -27,7 +28,7 @@ StartScale = int | str  # 0 the coarsest, negative ones from the finest, or one 
 
 START_WORDS = {"coarse": 0.0, "medium": 0.5, "fine": 1.0}  # how far from the coarsest to the finest scale
 
-_NUMBER = re.compile(r"-?\d+")  # as a command line, or JSON's keys, have it
+_NUMBER = re.compile(r"-?\d+")
 
 SMALLEST_SIDE_PX = 12  # below it an 11 px receptive field sees the whole side and there is nothing to rearrange
 
@@ -92,14 +93,22 @@ def resolve_start_scale(start_scale: StartScale, count: int) -> int:
     """
     if isinstance(start_scale, str) and start_scale in START_WORDS:
         return start_scale_at(START_WORDS[start_scale], count)
-    number = int(start_scale) if isinstance(start_scale, str) and _NUMBER.fullmatch(start_scale) else start_scale
-    scale = number + count if isinstance(number, int) and number < 0 else number
+    scale = start_scale + count if isinstance(start_scale, int) and start_scale < 0 else start_scale
     if not isinstance(scale, int) or not 0 <= scale < count:
         raise StartScaleError(
             f"expected a start scale in 0..{count - 1} (or -{count}..-1, counted from the finest; or "
             f"{', '.join(START_WORDS)}), got {start_scale}: this pyramid has {count} scale{'s' if count > 1 else ''}"
         )
     return scale
+
+
+def read_start_scale(text: str) -> StartScale:
+    """A start scale as a command line has it. Raises `StartScaleError`."""
+    if text in START_WORDS:
+        return text
+    if _NUMBER.fullmatch(text):
+        return int(text)
+    raise StartScaleError(f"expected a start scale such as 0, -1 or {', '.join(START_WORDS)}, got {text!r}")
 
 
 def start_scale_at(share: float, count: int) -> int:

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from singan_aug.errors import CorruptPyramidError, MissingPyramidError, StoreError, StoreWriteError
 from singan_aug.images import Pixels
+from singan_aug.pyramid.scales import StartScale
 from singan_aug.store._base import Store, writing
 from singan_aug.store._manifest import FORMAT_VERSION, checksum, refuse_newer
 
@@ -53,7 +54,7 @@ class BankSpec:
     """What a bank is asked to hold."""
 
     variants: int  # of each pyramid at each start scale
-    start_scales: tuple[int, ...]  # as they were given: negative ones count from each pyramid's finest
+    start_scales: tuple[StartScale, ...]  # as they were given, for each pyramid to resolve
     seed: int  # the variants' seeds derive from it
 
 

@@ -11,12 +11,22 @@ from multiprocessing import context, current_process
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+import xxhash
 from torch import Tensor
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, ImageError, LabelError, MissingPyramidError, UnchangedWarning
-from singan_aug.images import Pixels, load_image, pixels_to_unit, quiet_decoding, to_pixels, turn_between
+from singan_aug.images import (
+    Pixels,
+    load_image,
+    pixels_to_unit,
+    quiet_decoding,
+    to_pixels,
+    to_unit_channels,
+    turn_between,
+)
 from singan_aug.pyramid import Pyramid, reconstruct, trace
 from singan_aug.pyramid.displacement import keeps_layout, layout_start_scale
 from singan_aug.pyramid.noise import derive_seed
@@ -24,6 +34,7 @@ from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import (
     Bank,
+    Fingerprint,
     Manifest,
     MemoryStore,
     PerceptualIndex,
@@ -44,8 +55,9 @@ Labels = Literal["refuse", "carry"]
 DRAWN, BANKED, LEFT, MISSED = "drawn", "from the bank", "left by p", "no pyramid"
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 SEEDS = 2**63  # how many a draw can have
+REMEMBERED = 100_000  # images whose fingerprints a process keeps, some 300 bytes each
 
-_OPENED = ("_store", "_index", "_bank", "_warned")  # of one process
+_OPENED = ("_store", "_index", "_bank", "_warned", "_identities")  # of one process
 _KEY = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{16})?")
 
 
@@ -69,7 +81,7 @@ class Settings:
 class Variant:
     """A variant, held as the image is."""
 
-    image: Tensor  # [C, H, W] in [0, 1]
+    image: Tensor  # [C, H, W] in [0, 1], or uint8 out of the bank
     field: Tensor | None  # int64 [2, H, W]: row and column in the image that each pixel comes from; None if not known
     keeps_layout: bool  # whether draws from its start scale leave things where they are
 
@@ -109,6 +121,7 @@ class VariantSource:
         self._index = PerceptualIndex(self._store)
         self._bank = Bank(self._store)
         self._warned: set[str] = set()
+        self._identities: dict[tuple[Any, ...], Fingerprint] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _OPENED}
@@ -133,7 +146,6 @@ class VariantSource:
             raise MissingPyramidError(self._explain_miss(pixels, sample_key))
         return len(self._store.manifest(relation.key).scale_sizes)
 
-    @one_thread()
     def variant(
         self,
         image: Any,
@@ -174,7 +186,8 @@ class VariantSource:
         start_scale = self._start_scale_of(seed, len(pyramid))
         if labelled:
             self._refuse_to_falsify(manifest, start_scale, relation)
-        variant = _drawn(pixels, pyramid, manifest.turn_code, start_scale, seed, relation)
+        with one_thread():
+            variant = _drawn(pixels, pyramid, manifest.turn_code, start_scale, seed, relation)
         self._tally.add(DRAWN)
         return variant
 
@@ -189,7 +202,8 @@ class VariantSource:
         found = self._bank.variant(relation.key, self._start_scale_of(seed, scales), seed)
         if found is None:
             return None
-        return Variant(_as_held(pixels_to_unit(found.pixels), found.turn_code, relation, pixels), None, False)
+        planes = torch.from_numpy(found.pixels).movedim(-1, 0)
+        return Variant(_as_held(planes, found.turn_code, relation, pixels), None, False)
 
     def _refuse_to_falsify(self, manifest: Manifest, start_scale: int, relation: Relation) -> None:
         if not relation.is_whole:
@@ -221,10 +235,12 @@ class VariantSource:
 
     def _relate(self, pixels: Pixels, sample_key: str | None) -> Relation | None:
         """First by the exact pixels, then by what they look like; a key says which image it must be."""
-        identity = fingerprint(pixels)
+        identity = self._identity(pixels)
         named = identity.digest if sample_key is None else _digest_of(sample_key)
+        if named is None:
+            return None
         sighting: Sighting | None = Sighting(identity.digest, identity.turn_code, WHOLE, "rgb")
-        key = None if named is None else self._store.latest(named, self.settings.config)
+        key = self._store.latest(named, self.settings.config)
         if named != identity.digest or key is None:
             sighting = self._index.find(pixels, named if sample_key is not None else None)
         if sighting is None:
@@ -234,6 +250,17 @@ class VariantSource:
         elif key is None:
             key = self._store.latest(sighting.fingerprint, self.settings.config)
         return None if key is None else Relation(key, sighting)
+
+    def _identity(self, pixels: Pixels) -> Fingerprint:
+        """`fingerprint`, but for an image that this process has met before by its plain hash, which is cheaper."""
+        met = xxhash.xxh3_128_hexdigest(str(pixels.shape)) + xxhash.xxh3_128_hexdigest(
+            np.ascontiguousarray(pixels).data
+        )
+        if met not in self._identities:
+            if len(self._identities) >= REMEMBERED:
+                self._identities.clear()
+            self._identities[met] = fingerprint(pixels)
+        return self._identities[met]
 
     def _missed(self, pixels: Pixels, sample_key: str | None) -> None:
         self._tally.add(MISSED)
@@ -273,16 +300,17 @@ def _drawn(pixels: Pixels, pyramid: Pyramid, own_code: int, start_scale: int, se
     return Variant((sharp[:3] + blended).clamp(0.0, 1.0), field, kept)
 
 
-def _as_held(unit: Tensor, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
+def _as_held(drawn: Tensor, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
     """[C, h, w], held as the fitted image was, held as the pipeline's image is: turned, cut, resized, recoloured."""
     sighting = relation.sighting
-    turned = turn_between(unit[None], own_code, sighting.turn_code)
-    height, width = turned.shape[-2:]
+    image = turn_between(drawn, own_code, sighting.turn_code)
+    height, width = image.shape[-2:]
     top, left, bottom, right = sighting.box
     rows = slice(round(top * height), max(round(top * height) + 1, round(bottom * height)))
     columns = slice(round(left * width), max(round(left * width) + 1, round(right * width)))
-    size = (pixels.shape[0], pixels.shape[1])
-    image = resize(turned[..., rows, columns], size, "bicubic")[0].clamp(0.0, 1.0)
+    image, size = image[..., rows, columns], (pixels.shape[0], pixels.shape[1])
+    if image.shape[-2:] != size:
+        image = resize(to_unit_channels(image)[None], size, "bicubic")[0].clamp(0.0, 1.0)
     return image[[2, 1, 0, *range(3, len(image))]] if sighting.colours == "bgr" and len(image) >= 3 else image
 
 
