@@ -162,7 +162,7 @@ def test_without_a_file_it_is_empty_until_there_is_one(empty: DirectoryStore) ->
     assert bank.variant(KEY, 0, 1) is None
     assert bank.start_scales(KEY) == ()
     assert bank.check() == (0, 0, 0)
-    draw_bank(empty, variants=1)
+    draw_bank(empty, variants=1, start_scales=[0])
     assert bank.count(KEY, 0) == 1
     assert bank.variant(KEY, 0, 1) is not None
     remove_bank(empty)
@@ -446,7 +446,7 @@ def test_a_disk_that_fills_up_leaves_what_is_drawn(empty: DirectoryStore, monkey
 
     monkeypatch.setattr(module, "_put", fill_up)
     with pytest.raises(StoreWriteError, match="free space"):
-        draw_bank(empty, variants=4)
+        draw_bank(empty, variants=4, start_scales=[0])
     monkeypatch.setattr(module, "_put", put)
     assert Bank(empty).count(KEY, 0) == 2
     assert Bank(empty).variant(KEY, 0, 0) is not None
@@ -472,7 +472,7 @@ def test_it_is_refreshed_in_the_background(full: DirectoryStore) -> None:
 
 
 def test_it_is_drawn_in_the_background_and_leaving_stops_it(empty: DirectoryStore) -> None:
-    with BackgroundBank(empty, variants=2000) as background:
+    with BackgroundBank(empty, variants=2000, start_scales=[0]) as background:
         while Bank(empty).count(KEY, 0) == 0:
             assert background.busy
             time.sleep(0.01)

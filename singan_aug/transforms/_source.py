@@ -253,9 +253,7 @@ class VariantSource:
 
     def _identity(self, pixels: Pixels) -> Fingerprint:
         """`fingerprint`, but for an image that this process has met before by its plain hash, which is cheaper."""
-        met = xxhash.xxh3_128_hexdigest(str(pixels.shape)) + xxhash.xxh3_128_hexdigest(
-            np.ascontiguousarray(pixels).data
-        )
+        met = (*pixels.shape, xxhash.xxh3_128_digest(np.ascontiguousarray(pixels).data))
         if met not in self._identities:
             if len(self._identities) >= REMEMBERED:
                 self._identities.clear()
