@@ -180,7 +180,7 @@ def test_a_bad_option_of_fit_ends_with_2_and_a_line_that_helps(
         (["--start-scale", "3"], "0..2", "got 3"),
         (["--start-scale", "-4"], "-3..-1", "got -4"),
         (["--count", "0"], "1", "--count"),
-        (["--start-scale", "coarse"], "integer", "--start-scale"),
+        (["--start-scale", "rough"], "start scale", "coarse, medium, fine"),
     ],
     ids=lambda value: "=".join(value) if isinstance(value, list) else "",
 )
