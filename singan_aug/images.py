@@ -50,6 +50,7 @@ __all__ = [
     "resize_mask",
     "resize_pixels",
     "signed_to_bytes",
+    "to_grey",
     "to_mask",
     "to_pixels",
     "to_signed",
@@ -388,13 +389,18 @@ def to_unit_channels(template: Tensor) -> Tensor:
     return template.float() if template.is_floating_point() else template.float() / 255.0
 
 
+def to_grey(colour: Tensor) -> Tensor:
+    """[3, H, W] as [1, H, W]: brightness by ITU-R 601."""
+    red, green, blue = colour
+    return (0.299 * red + 0.587 * green + 0.114 * blue)[None]
+
+
 def _with_channels(unit: Tensor, channels: int, keep: Callable[[], Tensor]) -> Tensor:
     import torch
 
     colour = unit[:3]
     if channels == 1 and colour.shape[0] == 3:
-        weights = torch.tensor([0.299, 0.587, 0.114], device=unit.device)
-        return (colour * weights[:, None, None]).sum(0, keepdim=True)
+        return to_grey(colour)
     if channels >= 3 and colour.shape[0] == 1:
         colour = colour.expand(3, -1, -1)
     if channels == 4:

@@ -20,8 +20,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from singan_aug import KeyedDataset, SampleKey, SinGANAugment, draw, fast, fit, make_key, open_store
+from singan_aug.bank import draw_bank
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, UnchangedWarning
 from singan_aug.images import Pixels
+from singan_aug.store import Bank
 from tests.conftest import make_photo
 
 PHOTOS = [make_photo(36, 48, seed=seed) for seed in range(4)]
@@ -431,3 +433,81 @@ def test_an_image_left_unchanged_is_counted_each_time_and_told_once(store: str) 
         transform(_tensor(UNKNOWN))
         transform(_tensor(UNKNOWN))
     assert transform.stats()["no pyramid"] == 3
+
+
+# Images that were changed before they got here, and the bank
+
+LARGE = make_photo(120, 160, seed=7)
+
+
+@pytest.fixture(scope="module")
+def altered(tmp_path_factory: pytest.TempPathFactory) -> str:
+    store = open_store(tmp_path_factory.mktemp("altered"))
+    for pixels in (LARGE, make_photo(120, 160, seed=8)):
+        store.save(make_key(pixels, fast()), fit(pixels))
+    return store.location
+
+
+ALTERED: dict[str, Any] = {
+    "cropped": lambda image: v2.functional.crop(image, 6, 10, 108, 140),
+    "resized": lambda image: v2.functional.resize(image, [90, 120], antialias=True),
+    "grey": lambda image: v2.functional.rgb_to_grayscale(image, num_output_channels=3),
+    "BGR": lambda image: image.flip(0),
+    "cropped, flipped and resized": lambda image: v2.functional.resize(
+        v2.functional.hflip(v2.functional.crop(image, 6, 10, 108, 140)), [72, 96], antialias=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_what_was_done_to_an_image_is_done_to_its_variant(name: str, altered: str) -> None:
+    image = _tensor(LARGE).float() / 255
+    (drawn,) = draw(fit(LARGE), start_scale=0, seed=5)
+    expected = ALTERED[name](drawn).clamp(0, 1)
+    found = ALTERED[name](image).clamp(0, 1)
+    out = SinGANAugment(0, store=altered).transform(found, {"seed": 5})
+    assert out.shape == found.shape
+    error = float((out - expected).square().mean().sqrt())
+    assert error < 0.3 * float((found - expected).square().mean().sqrt())  # of what telling them apart takes
+
+
+def test_labels_beside_a_crop_are_refused(altered: str) -> None:
+    crop = tv_tensors.Image(_tensor(LARGE)[:, 6:114, 10:150])
+    with pytest.raises(LabelError, match="before the crop"):
+        SinGANAugment(0, store=altered, labels="carry")(crop, tv_tensors.Mask(torch.zeros(108, 140)))
+
+
+def test_a_crop_too_small_to_be_sure_of_is_a_miss(altered: str) -> None:
+    with pytest.raises(MissingPyramidError):
+        SinGANAugment(0, store=altered)(_tensor(LARGE)[:, :60, :80])
+
+
+def test_a_key_does_not_make_another_image_out_of_a_crop(altered: str) -> None:
+    key = SampleKey(str(make_key(LARGE, fast())))
+    crop = _tensor(LARGE)[:, 6:114, 10:150]
+    assert torch.equal(
+        SinGANAugment(0, store=altered, seed=1)(crop, key)[0], SinGANAugment(0, store=altered, seed=1)(crop)
+    )
+    with pytest.raises(MissingPyramidError, match=str(key)):
+        SinGANAugment(0, store=altered)(_tensor(make_photo(108, 140, seed=8)), key)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_variants_come_from_the_bank_where_it_has_them(turned: bool, tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.save(make_key(PHOTOS[0], fast()), fit(PHOTOS[0]))
+    draw_bank(store, variants=3, start_scales=[0])
+    image = _tensor(PHOTOS[0])
+    image = image.rot90(1, [1, 2]) if turned else image
+    transform = SinGANAugment(0, store=tmp_path)
+    seen = {transform(image).numpy().tobytes() for _ in range(40)}
+    assert len(seen) == 3
+    assert transform.stats()["from the bank"] == 40
+    assert transform.stats()["drawn"] == 0
+    bank = Bank(store)
+    kept = [bank.variant(str(make_key(PHOTOS[0], fast())), 0, seed) for seed in range(40)]
+    turn = (lambda drawn: drawn.rot90(1, [1, 2])) if turned else (lambda drawn: drawn)
+    assert {turn(_tensor(each.pixels)).numpy().tobytes() for each in kept if each is not None} == seen
+    live = SinGANAugment(0, store=tmp_path, bank=False)
+    assert live(image).numpy().tobytes() not in seen
+    SinGANAugment(1, store=tmp_path)(image)  # a start scale that the bank lacks is drawn live

@@ -309,7 +309,11 @@ def _as_held(drawn: Tensor, own_code: int, relation: Relation, pixels: Pixels) -
     image, size = image[..., rows, columns], (pixels.shape[0], pixels.shape[1])
     if image.shape[-2:] != size:
         image = resize(to_unit_channels(image)[None], size, "bicubic")[0].clamp(0.0, 1.0)
-    return image[[2, 1, 0, *range(3, len(image))]] if sighting.colours == "bgr" and len(image) >= 3 else image
+    if sighting.colours == "rgb" or len(image) < 3:
+        return image
+    if sighting.colours == "grey":
+        return to_grey(to_unit_channels(image)[:3])
+    return image[[2, 1, 0, *range(3, len(image))]]
 
 
 def _digest_of(sample_key: str) -> str | None:
