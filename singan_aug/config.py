@@ -104,6 +104,11 @@ class FitConfig(BaseModel):
         """A copy with some fields changed, validated again. Raises `ConfigError`."""
         return FitConfig(**{**self.model_dump(), **changes})
 
+    @property
+    def carries_masks(self) -> bool:
+        """Whether a mask can ride along: only where pixels are copied, not generated."""
+        return self.kind == "patches"
+
     def to_json(self) -> str:
         """The whole config as one line of JSON with sorted keys."""
         return json.dumps(self.model_dump(), sort_keys=True)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.managers import SyncManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import joblib
 
+from singan_aug.annotations import MaskSource, find_masks
 from singan_aug.config import FitConfig, fast
-from singan_aug.errors import FitDivergedError, ImageError, StoreWriteError, WorkerLostError, is_out_of_memory
+from singan_aug.errors import ConfigError, FitDivergedError, ImageError, LabelError, StoreWriteError, is_out_of_memory
 from singan_aug.images import IMAGE_SUFFIXES, LoadedImage, load_image, map_images, quiet_decoding, refuse_constant
 from singan_aug.pyramid.scales import Size, working_size
 from singan_aug.store import Store, make_key, open_store
+from singan_aug.workers import interrupts_ignored, side_by_side
 
 if TYPE_CHECKING:
     from singan_aug.fitting import FitEvent
@@ -62,6 +62,7 @@ class Todo:
     size: Size  # (height, width) at which it is fitted
     channels: int
     notes: tuple[str, ...]
+    mask: MaskSource | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Plan:
     todo: tuple[Todo, ...]
     known: tuple[Outcome, ...]
     ignored: int
+    without_mask: int | None = None  # images that have none where others have; None where there are no masks at all
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class FitReport:
 
     outcomes: tuple[Outcome, ...]
     ignored: int
+    without_mask: int | None = None  # images fitted without one where others have one; None without any masks
 
     def with_status(self, status: Status) -> list[Outcome]:
         """The outcomes of one kind."""
@@ -151,10 +154,28 @@ def _walk(top: Path, unreadable: list[tuple[Path, str]]) -> Iterator[tuple[Path,
         yield Path(folder), sorted(name for name in names if not name.startswith("."))
 
 
-def plan_dataset(paths: Iterable[Path | str], store: Store, config: FitConfig, *, limit: int | None = None) -> Plan:
-    """Decode every image, fingerprint it and look it up. `limit` bounds how many images are looked at."""
-    found = find_images(paths)
-    looked = map_images(lambda path, image: _look(path, image, store, config), found.images[:limit])
+def plan_dataset(
+    paths: Iterable[Path | str],
+    store: Store,
+    config: FitConfig,
+    *,
+    masks: Path | str | None = None,
+    limit: int | None = None,
+) -> Plan:
+    """Decode every image, fingerprint it and look it up. Raises as `annotations.find_masks` does.
+
+    `masks` names a folder or an annotation file with the images' masks, as `annotations.find_masks` takes it; by
+    default they are looked for beside the images, where pyramids of this config can carry one. `limit` bounds how many
+    images are looked at.
+    """
+    if masks is not None and not config.carries_masks:
+        raise ConfigError(f'expected a preset whose pyramids carry masks, such as "fast", got kind={config.kind!r}')
+    roots = [Path(path) for path in paths]
+    found = find_images(roots)
+    beside = find_masks(found.images, roots, None if masks is None else Path(masks))
+    of = beside.of if masks is not None or config.carries_masks else {}
+    images = [path for path in found.images if path not in beside.not_images][:limit]
+    looked = map_images(lambda path, image: _look(path, image, of.get(path), store, config), images)
     todo: dict[str, Todo] = {}
     known = [Outcome(path, "failed", message=reason) for path, reason in found.unreadable]
     for item in looked:
@@ -164,21 +185,24 @@ def plan_dataset(paths: Iterable[Path | str], store: Store, config: FitConfig, *
             known.append(Outcome(item.path, "duplicate", item.key, f"same image as {todo[item.key].path}", item.notes))
         else:
             todo[item.key] = item
-    return Plan(tuple(todo.values()), tuple(known), found.ignored)
+    without_mask = sum(path not in of for path in images) if of or masks is not None else None
+    return Plan(tuple(todo.values()), tuple(known), found.ignored, without_mask)
 
 
-def _look(path: Path, image: LoadedImage | ImageError, store: Store, config: FitConfig) -> Todo | Outcome:
+def _look(
+    path: Path, image: LoadedImage | ImageError, mask: MaskSource | None, store: Store, config: FitConfig
+) -> Todo | Outcome:
     if isinstance(image, ImageError):
         return Outcome(path, "failed", message=str(image))
     try:
-        key = str(make_key(image.pixels, config))
+        height, width, channels = image.pixels.shape
+        key = str(make_key(image.pixels, config, mask and mask.read((height, width))))
         if key in store:
             return Outcome(path, "present", key, notes=image.notes)
-        height, width, channels = image.pixels.shape
         size = working_size((height, width), config)
         refuse_constant(image.pixels)
-        return Todo(path, key, size, channels, image.notes)
-    except ImageError as error:
+        return Todo(path, key, size, channels, image.notes, mask)
+    except (ImageError, LabelError) as error:
         return Outcome(path, "failed", message=str(error))
 
 
@@ -187,6 +211,7 @@ def fit_dataset(
     store: Store | str | None = None,
     config: FitConfig | None = None,
     *,
+    masks: Path | str | None = None,
     jobs: int | None = None,  # fits side by side; by default one for each core that has enough to do
     device: str = "cpu",
     limit: int | None = None,  # look at this many images at most
@@ -197,8 +222,12 @@ def fit_dataset(
     One image that cannot be fitted never stops the others. Interrupting loses only the fits under way: what is stored
     stays, and the same call continues. Two calls on one store share the work, each image fitted by one of them.
 
+    `masks` is a folder of mask files or of YOLO polygons, or a COCO file: what an image has there is fitted with it. By
+    default masks are looked for beside the images (`images/` and `masks/`, or `NAME_mask.png`); docs/labels.md.
+
     Raises:
-        ConfigError: the config names a part that is not registered.
+        ConfigError: the config names a part that is not registered, or `masks` holds none.
+        LabelError: `masks` is a broken annotation file.
         StoreError: the store cannot be written to begin with, or has another format. One that fills up on the way
             fails the images that it has no room for.
         WorkerLostError: a worker process was killed from outside.
@@ -207,7 +236,7 @@ def fit_dataset(
     config = config or fast()
     store = open_store(store) if not isinstance(store, Store) else store
     notify: OnEvent = on_event or (lambda _: None)
-    plan = plan_dataset(paths, store, config, limit=limit)
+    plan = plan_dataset(paths, store, config, masks=masks, limit=limit)
     notify(plan)
     outcomes = list(plan.known)
     for outcome in outcomes:
@@ -216,7 +245,7 @@ def fit_dataset(
         store.prepare()
         store.sweep()
         outcomes += _fit_all(plan.todo, store.location, config, device, jobs, notify)
-    return FitReport(tuple(sorted(outcomes, key=lambda outcome: str(outcome.path))), plan.ignored)
+    return FitReport(tuple(sorted(outcomes, key=lambda outcome: str(outcome.path))), plan.ignored, plan.without_mask)
 
 
 def choose_jobs(todo: Sequence[Todo], config: FitConfig, jobs: int | None) -> int:
@@ -238,7 +267,7 @@ def _fit_all(
         for wait in (False, True):  # first whatever no other process is at, then wait for the rest
             arguments = [(item, location, config, device, wait, send) for item in todo]
             busy = []
-            for item, outcome in _side_by_side(arguments, jobs):
+            for item, outcome in side_by_side(_fit_one, arguments, jobs):
                 if outcome is None:
                     busy.append(item)
                 else:
@@ -248,36 +277,6 @@ def _fit_all(
             if not todo:
                 break
     return outcomes
-
-
-def _side_by_side(arguments: list[Any], jobs: int) -> Iterator[tuple[Todo, Outcome | None]]:
-    if jobs == 1:
-        yield from (_fit_one(*each) for each in arguments)
-        return
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
-    try:
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-            with _interrupts_ignored():  # the first tasks start the workers
-                results = parallel(joblib.delayed(_fit_one)(*each) for each in arguments)
-            yield from results
-    except BrokenProcessPool:
-        raise WorkerLostError(
-            "a worker process was killed, most likely for want of memory: what was stored stays; "
-            "run again with fewer fits side by side (--jobs) or smaller images (--max-size)"
-        ) from None
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """For the moment in which processes are started, which inherit it: Ctrl-C is the parent's alone to handle."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may change handlers, and only it is interrupted
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _fit_one(
@@ -294,7 +293,7 @@ def _fit_one(
                 return item, Outcome(item.path, "present", item.key, notes=item.notes)
             process_sec = _fit_and_save(item, store, config, device, send)
             return item, Outcome(item.path, "fitted", item.key, notes=item.notes, process_sec=process_sec)
-    except (ImageError, FitDivergedError, StoreWriteError) as error:
+    except (ImageError, LabelError, FitDivergedError, StoreWriteError) as error:
         message = str(error)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -311,10 +310,10 @@ def _fit_and_save(item: Todo, store: Store, config: FitConfig, device: str, send
     started_sec = time.process_time()
     with one_thread(), quiet_decoding():
         pixels = load_image(item.path).pixels
-        pyramid = fit(pixels, config, device=device, on_event=lambda event: send(Progress(item.path, event)))
-        store.save(
-            make_key(pixels, config), pyramid, name=item.path.name, source_size=(pixels.shape[0], pixels.shape[1])
-        )
+        size = (pixels.shape[0], pixels.shape[1])
+        mask = item.mask and item.mask.read(size)
+        pyramid = fit(pixels, config, mask=mask, device=device, on_event=lambda e: send(Progress(item.path, e)))
+        store.save(make_key(pixels, config, mask), pyramid, name=item.path.name, source_size=size)
     return time.process_time() - started_sec
 
 
@@ -337,7 +336,7 @@ def _channel(jobs: int, notify: OnEvent) -> Iterator[OnEvent]:
         yield notify
         return
     manager = SyncManager()
-    with _interrupts_ignored():
+    with interrupts_ignored():
         manager.start(initializer=_end_with_parent)
     with manager:
         queue = manager.Queue()

@@ -8,12 +8,21 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from singan_aug import dataset
 
-__all__ = ["Display", "complain", "duration", "file_size", "say", "show_json", "show_table"]
+__all__ = ["Display", "ProgressBar", "complain", "duration", "file_size", "say", "show_json", "show_table"]
 
 _err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
@@ -95,6 +104,26 @@ class Display:
 
     def _state(self) -> str:
         return f"{self._done}/{len(self._waiting)} images"
+
+
+class ProgressBar:
+    """One bar on stderr in a terminal, nothing elsewhere."""
+
+    def __init__(self, title: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal)
+        self._task = self._bar.add_task(title, total=None)
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._bar.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """How far it has come."""
+        self._bar.update(self._task, completed=done, total=total)
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@
     SinGANAugError
     ├── ConfigError           (also ValueError)   a setting outside its range, or an unknown part
     ├── ImageError            (also ValueError)   not an image that a pyramid can be fitted to
+    ├── LabelError            (also ValueError)   labels that cannot be read, or that a variant would falsify
     ├── StartScaleError       (also ValueError)   a start scale that the pyramid does not have
     ├── FitDivergedError      (also RuntimeError) training went non-finite or collapsed, twice
     ├── WorkerLostError       (also RuntimeError) a process that fitted was killed from outside
@@ -28,6 +29,7 @@ __all__ = [
     "CorruptPyramidError",
     "FitDivergedError",
     "ImageError",
+    "LabelError",
     "MissingPyramidError",
     "SinGANAugError",
     "StartScaleError",
@@ -50,6 +52,10 @@ class ConfigError(SinGANAugError, ValueError):
 
 class ImageError(SinGANAugError, ValueError):
     """This is not an image that a pyramid can be fitted to."""
+
+
+class LabelError(SinGANAugError, ValueError):
+    """Labels (masks, boxes, keypoints, annotation files) cannot be read, or a variant would falsify them."""
 
 
 class StartScaleError(SinGANAugError, ValueError):

@@ -65,4 +65,5 @@ def _seconds_per_load(largest: Todo, config: FitConfig) -> float:
 
 
 def _stored_bytes(item: Todo, config: FitConfig) -> int:
-    return KINDS[config.kind].stored_bytes(config, item.channels, item.size) + MANIFEST_BYTES
+    mask_bytes = 0 if item.mask is None else item.size[0] * item.size[1]
+    return KINDS[config.kind].stored_bytes(config, item.channels, item.size) + mask_bytes + MANIFEST_BYTES

@@ -5,6 +5,8 @@ An image is one of three things inside this package:
 - *pixels*: uint8 array [H, W, C], C = 1 (grey), 3 (RGB) or 4 (RGB and a mask);
 - *signed*: float tensor [N, C, H, W] in [-1, 1], what networks see;
 - *unit*: float tensor [N, C, H, W] in [0, 1], what users get.
+
+A mask that rides along is an int32 array [H, W] of class or instance numbers.
 """
 
 from __future__ import annotations
@@ -30,21 +32,27 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGE_SUFFIXES",
     "LoadedImage",
+    "Mask",
     "Pixels",
     "bytes_to_signed",
+    "image_and_mask",
     "inverse_turn",
     "is_grey",
     "like",
     "load_image",
     "map_images",
     "pixels_to_pil",
+    "pixels_to_unit",
     "quiet_decoding",
     "refuse_constant",
+    "resize_mask",
     "resize_pixels",
     "signed_to_bytes",
+    "to_mask",
     "to_pixels",
     "to_signed",
     "to_unit",
+    "to_unit_channels",
     "turn",
     "turn_between",
     "turn_pixels",
@@ -52,6 +60,7 @@ __all__ = [
 ]
 
 Pixels = NDArray[np.uint8]
+Mask = NDArray[np.int32]
 T = TypeVar("T")
 
 # What a walk through a folder takes for an image; a file named outright is tried whatever its suffix.
@@ -60,6 +69,7 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".p
 _WIDE_INTEGER_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _KEPT_MODES = {"L": "L", "1": "L", "LA": "L", "RGBA": "RGBA", "RGBa": "RGBA"}
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+_MASK_MODES = frozenset({"1", "L", "P"}) | _WIDE_INTEGER_MODES
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -160,6 +170,9 @@ def is_grey(pixels: Pixels) -> bool:
     """Whether the first three channels are equal everywhere, or there is one only."""
     if pixels.shape[-1] < 3:
         return True
+    sample = pixels[::16, ::16]  # which tells most colour images
+    if not (sample[..., :1] == sample[..., 1:3]).all():
+        return False
     red = pixels[..., 0]
     return bool(np.array_equal(red, pixels[..., 1]) and np.array_equal(red, pixels[..., 2]))
 
@@ -241,6 +254,13 @@ def to_signed(pixels: Pixels) -> Tensor:
     return bytes_to_signed(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()))
 
 
+def pixels_to_unit(pixels: Pixels) -> Tensor:
+    """Pixels [H, W, C] to a float tensor [C, H, W] in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float() / 255.0
+
+
 def signed_to_bytes(signed: Tensor) -> Tensor:
     """Float in [-1, 1] to the nearest of 256 levels, uint8, same shape."""
     return ((signed + 1.0) * 127.5).round().clamp(0, 255).byte()
@@ -264,6 +284,58 @@ def resize_pixels(pixels: Pixels, size: tuple[int, int]) -> Pixels:
         Image.fromarray(pixels[..., i]).resize(size[::-1], Image.Resampling.BICUBIC) for i in range(pixels.shape[-1])
     ]
     return np.stack([np.asarray(band) for band in bands], axis=-1)
+
+
+def to_mask(mask: Any) -> Mask:
+    """int32 [H, W] of a mask: an integer or bool array or tensor [H, W], or a PIL image of one channel.
+
+    Values are kept as they are: palette images ("P") give their indices, black and white ones ("1") 0 and 1.
+    Raises `ImageError` for any other type, shape or dtype.
+    """
+    if isinstance(mask, Image.Image):
+        if mask.mode not in _MASK_MODES:
+            raise ImageError(
+                f"expected a mask of one channel of integers (PIL mode L, P, 1 or I), got mode {mask.mode}: save class "
+                "numbers, not colours"
+            )
+        array = np.asarray(mask)
+    else:
+        array = np.asarray(mask.detach().cpu() if hasattr(mask, "detach") else mask)
+    if array.ndim != 2 or array.size == 0:
+        raise ImageError(f"expected a mask of shape [H, W], got {list(array.shape)}")
+    if array.dtype.kind not in "biu":
+        raise ImageError(f"expected a mask of integers, got {array.dtype}: masks hold class or instance numbers")
+    limits = np.iinfo(np.int32)
+    if array.dtype.kind != "b" and (array.min() < limits.min or array.max() > limits.max):
+        raise ImageError(f"expected mask values of at most 32 bits, got {array.min()}..{array.max()}")
+    return array.astype(np.int32)
+
+
+def image_and_mask(image: Any, mask: Any = None) -> tuple[Pixels, Mask | None]:
+    """Pixels [H, W, 1 or 3] and the mask that rides along: `mask`, or the image's own fourth channel.
+
+    Raises `ImageError` where the two differ in size, or there are two masks.
+    """
+    pixels = to_pixels(image)
+    if pixels.shape[-1] == 4:
+        if mask is not None:
+            raise ImageError("expected one mask, got one beside an image with a fourth channel: leave one of them out")
+        return np.ascontiguousarray(pixels[..., :3]), pixels[..., 3].astype(np.int32)
+    if mask is None:
+        return pixels, None
+    values = to_mask(mask)
+    if values.shape != pixels.shape[:2]:
+        sizes = [f"{width}x{height}" for height, width in (values.shape, pixels.shape[:2])]
+        raise ImageError(f"expected a mask of the image's size, {sizes[1]}, got {sizes[0]}: they belong together")
+    return pixels, values
+
+
+def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Nearest-neighbour resize to (height, width), centres aligned as in `resize_pixels`: no value is made up."""
+    rows, columns = (
+        ((np.arange(to) + 0.5) * own / to).astype(np.int64) for own, to in zip(mask.shape, size, strict=True)
+    )
+    return np.ascontiguousarray(mask[rows[:, None], columns])
 
 
 def unit_to_pil(unit: Tensor) -> Image.Image:
@@ -292,7 +364,7 @@ def like(unit: Tensor, template: Any) -> Any:
 
 
 def to_unit_channels(template: Tensor) -> Tensor:
-    """A [C, H, W] tensor, uint8 or float in [0, 1], as float in [0, 1]."""
+    """A tensor [..., C, H, W], uint8 or float in [0, 1], as float in [0, 1]."""
     return template.float() if template.is_floating_point() else template.float() / 255.0
 
 

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from singan_aug.errors import ConfigError, MissingPyramidError
+from singan_aug.config import fast
+from singan_aug.errors import ConfigError, LabelError, MissingPyramidError
 from singan_aug.fitting import fit
 from singan_aug.store import DirectoryStore, make_key
 from singan_aug.transforms.torchvision import SinGANAugment as Torchvision
@@ -144,23 +146,31 @@ ASIDE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what is passed, a
 
 
 @pytest.mark.parametrize("name", ASIDE)
-@pytest.mark.parametrize("image", [RGB, UNKNOWN], ids=["known", "unknown"])
-def test_what_would_not_follow_the_structure_is_refused(name: str, image: Any, folder: str) -> None:
+def test_what_would_not_follow_the_structure_is_refused(name: str, folder: str) -> None:
     aside, known = ASIDE[name]
     for on_miss in ("error", "pass"):
-        pipeline = A.Compose([SinGANAugment(store=folder, on_miss=on_miss, p=1)], **known)
-        with pytest.raises(TypeError, match=rf"SinGANAugment\(\) expected images and labels, got ({name}|mask):"):
-            pipeline(image=image, **aside)
+        pipeline = A.Compose([SinGANAugment(0, store=folder, on_miss=on_miss, p=1)], **known)
+        with pytest.raises(LabelError, match="start scale 0 move pixels by"):
+            pipeline(image=RGB, **aside)
+
+
+@pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
+@pytest.mark.parametrize("name", ASIDE)
+def test_labels_of_an_image_that_stays_are_left_alone(name: str, folder: str) -> None:
+    aside, known = ASIDE[name]
+    out = A.Compose([SinGANAugment(0, store=folder, on_miss="pass", p=1)], **known)(image=UNKNOWN, **aside)
+    assert np.array_equal(out["image"], UNKNOWN)
+    assert all(np.allclose(out[each], aside[each]) for each in aside)
 
 
 def test_a_volume_is_refused(folder: str) -> None:
-    with pytest.raises(TypeError, match="got volume"):
+    with pytest.raises(LabelError, match="got volume"):
         A.Compose([SinGANAugment(store=folder, p=1)])(volume=np.stack([RGB, RGB]))
 
 
 def test_a_replay_refuses_alike(folder: str) -> None:
-    replay = A.ReplayCompose([SinGANAugment(store=folder, p=1)])(image=RGB)["replay"]
-    with pytest.raises(TypeError, match="got mask"):
+    replay = A.ReplayCompose([SinGANAugment(0, store=folder, p=1)])(image=RGB)["replay"]
+    with pytest.raises(LabelError, match="start scale 0 move pixels by"):
         A.ReplayCompose.replay(replay, image=RGB, mask=RGB[..., 0].copy())
 
 
@@ -274,3 +284,80 @@ def test_importing_it_keeps_albumentations_off_the_network() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["1", "1"]
+
+
+# Labels that follow
+
+COPIES = fast(coarsest_px=12, seam_blend_px=0)  # so that every pixel of a variant is one of the source's
+MASK = (RGB[..., 0] > 100).astype(np.uint8) * 7
+MARKED = np.where(MASK[..., None] > 0, RGB | 1, RGB & 254)  # the lowest bit of a colour is its mask
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> str:
+    store = DirectoryStore(tmp_path_factory.mktemp("copies") / "store")
+    store.save(make_key(MARKED, COPIES), fit(MARKED, COPIES))
+    return store.location
+
+
+def _carrying(copies: str, **compose: Any) -> Any:
+    return A.Compose([SinGANAugment(0, store=copies, labels="carry", p=1)], seed=3, **compose)
+
+
+def test_masks_follow_their_pixels(copies: str) -> None:
+    out = _carrying(copies)(image=MARKED, mask=MASK, masks=[MASK, (MASK == 0).astype(np.uint8)])
+    assert not np.array_equal(out["image"], MARKED)
+    assert np.array_equal(out["mask"], (out["image"][..., 0] & 1) * 7)
+    assert np.array_equal(out["masks"][0], out["mask"])
+    assert np.array_equal(out["masks"][1], out["mask"] == 0)
+
+
+def test_boxes_are_those_of_the_carried_instances(copies: str) -> None:
+    instances = np.zeros((2, *SIZE), np.uint8)
+    instances[0, 4:10, 6:20] = 1
+    instances[1, 15:22, 3:9] = 1
+    params = A.BboxParams("pascal_voc", label_fields=["labels"])
+    given = {"bboxes": np.array([[6.0, 4, 20, 10], [3, 15, 9, 22]]), "labels": np.array([5, 9])}
+    out = _carrying(copies, bbox_params=params)(image=MARKED, masks=instances, **given)
+    assert len(out["bboxes"]) == len(out["labels"]) > 0
+    for box, label in zip(out["bboxes"], out["labels"], strict=True):
+        rows, columns = np.nonzero(out["masks"][[5, 9].index(int(label))])
+        assert np.allclose(box, [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], atol=1e-3)
+
+
+def test_boxes_alone_are_refused_where_things_move(copies: str) -> None:
+    params = A.BboxParams("pascal_voc", label_fields=["labels"])
+    with pytest.raises(LabelError, match="instance masks"):
+        _carrying(copies, bbox_params=params)(image=MARKED, bboxes=np.array([[6.0, 4, 20, 10]]), labels=[1])
+
+
+@pytest.mark.filterwarnings("ignore:label_fields are set:UserWarning")
+def test_keypoints_follow_their_pixels(copies: str) -> None:
+    points = np.array([[10.0, 12.0], [20.0, 5.0], [3.0, 20.0], [30.0, 13.0]])
+    params = A.KeypointParams("xy", label_fields=["names"])
+    moved = 0
+    for seed in range(5):
+        augment = SinGANAugment(0, store=copies, labels="carry", p=1)
+        out = A.Compose([augment], seed=seed, keypoint_params=params)(
+            image=MARKED, keypoints=points, names=np.arange(len(points))
+        )
+        assert len(out["keypoints"]) == len(out["names"])
+        for (x, y), name in zip(out["keypoints"], out["names"], strict=True):
+            x0, y0 = points[int(name)].astype(int)
+            before = MARKED[max(0, y0 - 3) : y0 + 4, max(0, x0 - 3) : x0 + 4].reshape(-1, 1, 3)
+            y1, x1 = round(float(y)), round(float(x))
+            around = out["image"][max(0, y1 - 3) : y1 + 4, max(0, x1 - 3) : x1 + 4].reshape(-1, 3)
+            assert (before == around).all(-1).any()
+            moved += (x, y) != (x0, y0)
+    assert moved
+
+
+def test_image_path_says_which_image_it_is(folder: str, tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "photo.png")
+    pipeline = A.Compose([SinGANAugment(0, store=folder, p=1)], seed=4, strict=True)
+    named = pipeline(image=RGB, image_path=str(tmp_path / "photo.png"))
+    assert named["image_path"] == str(tmp_path / "photo.png")
+    again = A.Compose([SinGANAugment(0, store=folder, p=1)], seed=4)(image=RGB)
+    assert np.array_equal(named["image"], again["image"])
+    with pytest.raises(MissingPyramidError, match="nowhere"):
+        pipeline(image=RGB, image_path="nowhere.png")

@@ -607,7 +607,7 @@ key = Key(Fingerprint(*job["fingerprint"]), job["digest"])
 scales = [types.SimpleNamespace(size=tuple(size)) for size in job["sizes"]]
 pyramid = types.SimpleNamespace(
     weights=Path(job["weights"]).read_bytes(), channels=3, scales=scales, size=scales[-1].size,
-    config=FitConfig(**job["config"]), provenance={"new": True},
+    config=FitConfig(**job["config"]), provenance={"new": True}, displacement_px=(), mask_values=(),
 )
 
 def act(root):

@@ -221,6 +221,10 @@ def test_unit_is_clamped() -> None:
 def test_grey_is_recognised_in_colour() -> None:
     assert is_grey(np.repeat(GREY, 3, axis=-1))
     assert not is_grey(RGB)
+    for row, column, channel in np.ndindex(GREY.shape[0], GREY.shape[1], 3):
+        almost = np.repeat(GREY, 3, axis=-1)
+        almost[row, column, channel] ^= 1
+        assert not is_grey(almost)
 
 
 def test_resizing_to_the_same_size_changes_nothing() -> None:

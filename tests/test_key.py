@@ -284,7 +284,7 @@ def test_the_digest_is_what_the_format_describes(masked: bool) -> None:
     key = make_key(pixels, quick())
     text = f"{FORMAT_VERSION}/{masked}/{quick().digest()}"
     if masked:
-        mask = np.ascontiguousarray(turn_pixels(pixels[..., 3:], key.fingerprint.turn_code))
+        mask = np.ascontiguousarray(turn_pixels(pixels[..., 3:], key.fingerprint.turn_code)).astype("<i4")
         height, width, _ = mask.shape
         text += xxhash.xxh3_128_hexdigest(f"{height}x{width}x1".encode() + mask.tobytes())
     assert key.digest == xxhash.xxh3_64_hexdigest(text.encode())

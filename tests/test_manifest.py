@@ -23,6 +23,8 @@ VALUES: dict[str, Any] = {
     "source_size": (400, 600),
     "channels": 3,
     "scale_sizes": ((25, 38), (50, 75), (100, 150)),
+    "displacement_px": (12.5, 3.0, 1.25),
+    "mask_values": (0, 1, 255),
     "config": quick(),
     "provenance": {"package": "0.1.0", "attempt": 0, "process_sec": 1e-05, "reconstruction_rmse": [0.1, 0.05]},
     "created_at": "2026-01-02T03:04:05+00:00",

@@ -20,7 +20,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from singan_aug import KeyedDataset, SampleKey, SinGANAugment, draw, fast, fit, make_key, open_store
-from singan_aug.errors import ConfigError, MissingPyramidError, UnchangedWarning
+from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, UnchangedWarning
 from singan_aug.images import Pixels
 from tests.conftest import make_photo
 
@@ -64,7 +64,8 @@ def test_p_decides_how_many_are_replaced_and_stats_count_them(store: str) -> Non
     torch.manual_seed(0)
     changed = sum(transform(image) is not image for _ in range(100))
     assert 15 < changed < 45
-    assert transform.stats() == {"drawn": changed, "left by p": 100 - changed, "no pyramid": 0}
+    stats = transform.stats()
+    assert (stats["drawn"], stats["left by p"], stats["no pyramid"]) == (changed, 100 - changed, 0)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.5, "1", None, float("nan")])
@@ -185,6 +186,124 @@ def test_frames_of_a_video_share_a_draw_and_videos_of_a_batch_do_not(store: str)
     batch = SinGANAugment(0, store=store)(tv_tensors.Video(torch.stack([video, video])))
     assert torch.equal(batch[1][0], batch[1][2])
     assert not torch.equal(batch[0][0], batch[1][0])
+
+
+# Labels
+
+COPIES = fast(seam_blend_px=0)  # so that every pixel of a variant is one of the source's
+MASK = (PHOTOS[0][..., 0] > 100).astype(np.uint8) * 7
+MARKED = np.where(MASK[..., None] > 0, PHOTOS[0] | 1, PHOTOS[0] & 254)  # the lowest bit of a colour is its mask
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> str:
+    store = open_store(tmp_path_factory.mktemp("copies"))
+    store.save(make_key(MARKED, COPIES), fit(MARKED, COPIES))
+    return store.location
+
+
+def test_masks_follow_the_pixels_of_their_image(copies: str) -> None:
+    image, mask = tv_tensors.Image(_tensor(MARKED)), tv_tensors.Mask(torch.from_numpy(MASK.copy()))
+    out, carried, label = SinGANAugment(0, store=copies, labels="carry")(image, mask, 5)
+    assert isinstance(carried, tv_tensors.Mask)
+    assert not torch.equal(out, image)
+    assert torch.equal(carried, (out[0] & 1) * 7)
+    assert label == 5
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("scale", [2, 3])
+def test_masks_follow_in_images_larger_than_their_pyramid(turned: bool, scale: int, copies: str) -> None:
+    large = np.kron(PHOTOS[1], np.ones((scale, scale, 1), np.uint8))
+    mask = np.kron((PHOTOS[1][..., 0] > 100).astype(np.uint8) * 7, np.ones((scale, scale), np.uint8))
+    large = np.where(mask[..., None] > 0, large | 1, large & 254)
+    config = COPIES.replace(finest_px=PHOTOS[1].shape[1])
+    open_store(copies).save(make_key(large, config), fit(large, config))
+    if turned:
+        large, mask = np.rot90(large).copy(), np.rot90(mask).copy()
+    image = tv_tensors.Image(_tensor(large))
+    out, carried = SinGANAugment(0, store=copies, labels="carry")(image, tv_tensors.Mask(torch.from_numpy(mask)))
+    assert not torch.equal(out, image)
+    assert torch.equal(carried, (out[0] & 1) * 7)
+
+
+@pytest.mark.parametrize("format", ["XYXY", "XYWH", "CXCYWH"])
+def test_boxes_are_those_of_the_instances_beside_them(format: str, copies: str) -> None:
+    masks = torch.zeros(2, 36, 48, dtype=torch.bool)
+    masks[0, 4:10, 6:20] = True
+    masks[1, 15:30, 3:19] = True
+    corners = tv_tensors.BoundingBoxes([[6, 4, 20, 10], [3, 15, 19, 30]], format="XYXY", canvas_size=(36, 48))
+    boxes = v2.functional.convert_bounding_box_format(tv_tensors.wrap(corners.float(), like=corners), new_format=format)
+    sample = {"image": tv_tensors.Image(_tensor(MARKED)), "boxes": boxes, "masks": tv_tensors.Mask(masks)}
+    out = SinGANAugment(0, store=copies, labels="carry")(sample)
+    assert out["boxes"].format == boxes.format
+    found = v2.functional.convert_bounding_box_format(out["boxes"], new_format="XYXY")
+    for box, mask in zip(found.tolist(), out["masks"], strict=True):
+        rows, columns = mask.nonzero(as_tuple=True)
+        expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if mask.any() else [0] * 4
+        assert box == [int(edge) for edge in expected]
+
+
+def test_boxes_alone_pass_where_the_layout_is_kept_and_are_refused_elsewhere(copies: str) -> None:
+    boxes = tv_tensors.BoundingBoxes([[6, 4, 20, 10]], format="XYXY", canvas_size=(36, 48))
+    with pytest.raises(LabelError, match="instance masks"):
+        SinGANAugment(0, store=copies, labels="carry")(tv_tensors.Image(_tensor(MARKED)), boxes)
+    still = COPIES.replace(shift_px=0.01)
+    open_store(copies).save(make_key(MARKED, still), fit(MARKED, still))
+    out = SinGANAugment(0, store=copies, config=still)(tv_tensors.Image(_tensor(MARKED)), boxes)
+    assert torch.equal(out[1], boxes)
+
+
+def test_keypoints_follow_their_pixels_or_leave_the_image(copies: str) -> None:
+    points = tv_tensors.KeyPoints([[[10.0, 12.0], [20.0, 5.0]], [[3.0, 20.0], [40.0, 30.0]]], canvas_size=(36, 48))
+    moved = 0
+    for seed in range(5):
+        torch.manual_seed(seed)
+        image, out = SinGANAugment(0, store=copies, config=COPIES, labels="carry")(
+            tv_tensors.Image(_tensor(MARKED)), points
+        )
+        assert out.shape == points.shape
+        for (x, y), (x0, y0) in zip(out.reshape(-1, 2).tolist(), points.reshape(-1, 2).int().tolist(), strict=True):
+            if x < 0:
+                continue
+            around = image[:, max(0, round(y) - 3) : round(y) + 4, max(0, round(x) - 3) : round(x) + 4].flatten(1)
+            before = torch.from_numpy(MARKED[max(0, y0 - 3) : y0 + 4, max(0, x0 - 3) : x0 + 4].reshape(-1, 1, 3))
+            assert (before == around.T).all(-1).any()
+            moved += (x, y) != (x0, y0)
+    assert moved
+
+
+def test_a_pyramid_fitted_with_a_mask_lets_labels_follow_unasked(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.save(make_key(MARKED, COPIES, mask=MASK), fit(MARKED, COPIES, mask=MASK))
+    image, mask = tv_tensors.Image(_tensor(MARKED)), tv_tensors.Mask(torch.from_numpy(MASK.copy()))
+    out, carried = SinGANAugment(0, store=tmp_path)(image, mask)
+    assert not torch.equal(out, image)
+    assert torch.equal(carried, (out[0] & 1) * 7)
+
+
+def test_labels_of_which_image_must_be_clear(copies: str) -> None:
+    mask = tv_tensors.Mask(torch.from_numpy(MASK.copy()))
+    image = tv_tensors.Image(_tensor(MARKED))
+    transform = SinGANAugment(0, store=copies, labels="carry")
+    with pytest.raises(LabelError, match="got 2 images"):
+        transform(image, image, mask)
+    with pytest.raises(LabelError, match="got a batch"):
+        transform(tv_tensors.Image(image[None]), mask)
+
+
+def test_labels_are_left_alone_after_eval(copies: str) -> None:
+    image, mask = tv_tensors.Image(_tensor(MARKED)), tv_tensors.Mask(torch.from_numpy(MASK.copy()))
+    assert SinGANAugment(0, store=copies).eval()(image, mask)[1] is mask
+
+
+def test_a_large_image_is_as_sharp_after_as_before(tmp_path: Path) -> None:
+    fine = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)  # nothing of it outlives a resize
+    config = COPIES.replace(finest_px=60)
+    open_store(tmp_path).save(make_key(fine, config), fit(fine, config))
+    out = SinGANAugment(-1, store=tmp_path)(_tensor(fine))
+    assert not torch.equal(out, _tensor(fine))
+    assert float(out.float().std()) > 0.98 * fine.std()
 
 
 # Keys

@@ -26,6 +26,14 @@ def fit(
         typer.Argument(metavar="PATH...", help="Image files, and folders of them at any depth.", show_default=False),
     ],
     cache: Cache = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of mask files or YOLO polygons, or COCO file: fitted with the images, so that labels ride "
+            "along. Default: masks/ beside images/, or NAME_mask.png beside NAME.jpg.",
+            show_default=False,
+        ),
+    ] = None,
     preset_name: Annotated[
         str, typer.Option("--preset", help=f"How to fit: {' or '.join(sorted(PRESETS))}. `paper` takes days on a CPU.")
     ] = "fast",
@@ -64,11 +72,13 @@ def fit(
     check_device(device)
     store = open_store(cache)
     if dry_run:
-        _forecast(paths, store, config, jobs, limit, as_json)
+        _forecast(paths, store, config, masks, jobs, limit, as_json)
         return
     started_sec = time.monotonic()
     with Display() as display:
-        report = dataset.fit_dataset(paths, store, config, jobs=jobs, device=device, limit=limit, on_event=display.show)
+        report = dataset.fit_dataset(
+            paths, store, config, masks=masks, jobs=jobs, device=device, limit=limit, on_event=display.show
+        )
     summarise(report, store, time.monotonic() - started_sec, as_json)
     if report.failed or not report.outcomes:
         raise typer.Exit(FAILED)
@@ -90,11 +100,17 @@ def check_device(device: str) -> None:
 
 
 def _forecast(
-    paths: list[Path], store: Store, config: FitConfig, jobs: int | None, limit: int | None, as_json: bool
+    paths: list[Path],
+    store: Store,
+    config: FitConfig,
+    masks: Path | None,
+    jobs: int | None,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     from singan_aug.estimate import estimate  # imports torch
 
-    plan = dataset.plan_dataset(paths, store, config, limit=limit)
+    plan = dataset.plan_dataset(paths, store, config, masks=masks, limit=limit)
     forecast = estimate(plan, config, jobs=jobs)
     sizes = sorted({f"{width}x{height}" for height, width in (item.size for item in plan.todo)})
     failed = [outcome for outcome in plan.known if outcome.status == "failed"]
@@ -105,6 +121,7 @@ def _forecast(
                 "to_fit": len(plan.todo),
                 "present": sum(outcome.status == "present" for outcome in plan.known),
                 "failed": [{"path": str(outcome.path), "message": outcome.message} for outcome in failed],
+                "without_mask": plan.without_mask,
                 "sizes": sizes,
                 "process_sec": round(forecast.process_sec, 1),
                 "wall_sec": round(forecast.wall_sec, 1),
@@ -114,7 +131,9 @@ def _forecast(
         )
     else:
         shown = ", ".join(sizes[:6]) + (f" and {len(sizes) - 6} more" if len(sizes) > 6 else "")
-        say(f"{len(plan.todo) + len(plan.known)} images, {len(plan.todo)} to fit" + (f", at {shown}" if sizes else ""))
+        without = f", {plan.without_mask} without a mask" if plan.without_mask else ""
+        to_fit = f"{len(plan.todo)} to fit{without}" + (f", at {shown}" if sizes else "")
+        say(f"{len(plan.todo) + len(plan.known)} images, {to_fit}")
         say(
             f"about {duration(forecast.wall_sec)} with {forecast.jobs} side by side "
             f"({duration(forecast.process_sec)} of processor time), "
@@ -136,7 +155,8 @@ def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json:
             {"path": str(o.path), "status": o.status, "key": o.key, "message": o.message, "notes": list(o.notes)}
             for o in report.outcomes
         ]
-        show_json({**counts, "ignored": report.ignored, "store": store.location, "images": rows})
+        extra = {"ignored": report.ignored, "without_mask": report.without_mask, "store": store.location}
+        show_json({**counts, **extra, "images": rows})
         return
     if not report.outcomes:
         complain(f"no images found ({report.ignored} other files): expected files such as .jpg, .png or .tif")
@@ -144,6 +164,7 @@ def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json:
     parts = [f"{counts['fitted']} fitted", f"{counts['present']} already there"]
     parts += [f"{counts['duplicate']} equal to another"] if counts["duplicate"] else []
     parts += [f"{counts['failed']} failed"] if counts["failed"] else []
+    parts += [f"{report.without_mask} without a mask"] if report.without_mask else []
     parts += [f"{report.ignored} other files ignored"] if report.ignored else []
     say(f"{', '.join(parts)} in {duration(wall_sec)}; store: {store.location}")
     for outcome in report.failed:

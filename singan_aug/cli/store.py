@@ -12,7 +12,7 @@ from singan_aug.cli._app import FAILED, AsJson, Cache, Target, app, find_pyramid
 from singan_aug.display import complain, file_size, say, show_json, show_table
 from singan_aug.errors import ConfigError, MissingPyramidError, StoreError
 from singan_aug.images import pixels_to_pil
-from singan_aug.store import Manifest, open_store
+from singan_aug.store import Bank, Manifest, Store, open_store
 
 
 @app.command("ls")
@@ -85,7 +85,7 @@ def verify(
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read pyramids back and check every byte against its checksum."""
+    """Read pyramids back, and without KEY the bank too, and check every byte against its checksum."""
     store = open_store(cache)
     broken = {}
     checked = list(keys or store.keys())
@@ -94,14 +94,30 @@ def verify(
             store.load(key)
         except StoreError as error:
             broken[key] = str(error)
+    of_bank, of_bank_broken = _verify_bank(store) if not keys else ("", "")
     if as_json:
-        show_json([{"key": key, "ok": key not in broken, "message": broken.get(key, "")} for key in checked])
+        rows = [{"key": key, "ok": key not in broken, "message": broken.get(key, "")} for key in checked]
+        rows += [{"key": "bank", "ok": not of_bank_broken, "message": of_bank_broken}] if of_bank else []
+        show_json(rows)
     else:
-        for message in broken.values():
+        for message in filter(None, [*broken.values(), of_bank_broken]):
             complain(message)
-        say(f"{len(checked) - len(broken)} of {len(checked)} pyramids are whole in {store.location}")
-    if broken:
+        say(f"{len(checked) - len(broken)} of {len(checked)} pyramids {of_bank}are whole in {store.location}")
+    if broken or of_bank_broken:
         raise typer.Exit(FAILED)
+
+
+def _verify_bank(store: Store) -> tuple[str, str]:
+    """What there is of a bank, in words, and what is wrong with it; empty where there is nothing to say."""
+    try:
+        bank = Bank(store)
+        if bank.spec is None:
+            return "", ""
+        whole, _, broken = bank.check()
+    except StoreError as error:
+        return "and 0 variants of the bank ", str(error)
+    message = f"the bank: {broken} variants are broken: draw them again with `singan-aug bank`" if broken else ""
+    return f"and {whole} of {whole + broken} variants of the bank ", message
 
 
 @app.command("rm")

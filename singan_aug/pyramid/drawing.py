@@ -1,8 +1,9 @@
-"""draw() and reconstruct(): pure functions of a pyramid, a start scale, a size and a seed."""
+"""draw(), trace() and reconstruct(): pure functions of a pyramid, a start scale, a size and a seed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,9 +16,19 @@ from singan_aug.pyramid.scale import Canvas, Scale
 from singan_aug.pyramid.scales import Size, resolve_start_scale, sizes_for
 from singan_aug.pyramid.threads import one_thread
 
-__all__ = ["climb", "draw", "reconstruct"]
+__all__ = ["Traced", "climb", "draw", "reconstruct", "trace"]
 
 BATCH = 16  # draws made at once; more take more memory and no less time
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """Variants, and where each of their pixels comes from."""
+
+    images: Tensor  # [n, C, H, W] in [0, 1]: what `draw` gives
+    origins: Tensor | None  # int64 [n, 2, H, W]: row and column in the source at the pyramid's finest size; None for
+    # kinds of pyramids that generate pixels and copy none
+    masks: Tensor | None  # int32 [n, H, W]: the pyramid's mask, carried; values out of its `mask_values` alone
 
 
 def draw(
@@ -41,6 +52,20 @@ def draw(
         StartScaleError: the pyramid has no such scale.
         ValueError: `n` or `size` is not positive.
     """
+    return trace(pyramid, n, start_scale, size, seed).images
+
+
+def trace(
+    pyramid: Pyramid,
+    n: int = 1,
+    start_scale: int = 0,
+    size: Size | None = None,
+    seed: int = 0,
+) -> Traced:
+    """What `draw` gives for the same arguments, to the bit, with the origin of every pixel and the mask, if any.
+
+    Raises as `draw` does.
+    """
     start = resolve_start_scale(start_scale, len(pyramid))
     if n < 1:
         raise ValueError(f"expected n of at least 1, got {n}")
@@ -48,12 +73,18 @@ def draw(
         raise ValueError(f"expected a size of at least 1x1, got {size}")
     own = tuple(scale.size for scale in pyramid.scales)
     sizes = own if size is None else sizes_for(own, size)
-    drawn = []
+    images, origins = [], []
     with torch.inference_mode(), one_thread():
         for first in range(0, n, BATCH):
             generators = [generator_for(seed, i) for i in range(first, min(first + BATCH, n))]
-            drawn.append(to_unit(climb(pyramid.scales[start:], sizes[start:], generators, pyramid.config).image))
-    return torch.cat(drawn).clone()
+            canvas = climb(pyramid.scales[start:], sizes[start:], generators, pyramid.config)
+            images.append(to_unit(canvas.image))
+            if canvas.origin is not None:
+                origins.append(canvas.origin)
+    # Clones: tensors made in inference mode stay barred from autograd, copies are like any other.
+    traced = torch.cat(origins).clone() if origins else None
+    masks = None if traced is None else pyramid.carried_mask(traced)
+    return Traced(torch.cat(images).clone(), traced, masks)
 
 
 def climb(

@@ -25,11 +25,14 @@ class Pyramid:
     """A pyramid fitted to one image. Drawing from it is a pure function of (pyramid, start scale, size, seed)."""
 
     config: FitConfig
-    channels: int  # 1 grey, 3 RGB, 4 RGB and mask
+    channels: int  # 1 grey, 3 RGB
     scales: tuple[Scale, ...]  # coarsest first
     provenance: Mapping[str, Any] = field(
         default_factory=dict
     )  # versions, device, cost, errors: informs, never decides
+    displacement_px: tuple[float, ...] = ()  # mean, of a draw from each start scale, in pixels of the finest
+    mask: Tensor | None = None  # uint8 [*size]: indices into `mask_values`; it rides along and decides nothing
+    mask_values: tuple[int, ...] = ()  # the legal ones, ascending; empty without a mask
 
     def __len__(self) -> int:
         return len(self.scales)
@@ -48,6 +51,7 @@ class Pyramid:
     def memory_bytes(self) -> int:
         """What its tensors take in memory."""
         held = [tensor for scale in self.scales for tensor in scale.tensors().values()]
+        held += [] if self.mask is None else [self.mask]
         return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
     def to(self, device: torch.device | str) -> Pyramid:
@@ -58,6 +62,8 @@ class Pyramid:
             channels=self.channels,
             size=self.size,
             provenance=self.provenance,
+            displacement_px=self.displacement_px,
+            mask_values=self.mask_values,
         )
 
     def with_provenance(self, provenance: Mapping[str, Any]) -> Pyramid:
@@ -66,7 +72,18 @@ class Pyramid:
 
     def tensors(self) -> dict[str, Tensor]:
         """What has to be stored of it, by name; floats, or bytes where 8 bits are exact."""
-        return KINDS[self.config.kind].pack(self.scales)
+        packed = KINDS[self.config.kind].pack(self.scales)
+        return packed if self.mask is None else {**packed, "mask": self.mask}
+
+    def carried_mask(
+        self,
+        origins: Tensor,  # int64 [..., 2, H, W]: rows and columns at `size`
+    ) -> Tensor | None:
+        """int32 [..., H, W]: the mask's values at these origins; None without a mask."""
+        if self.mask is None:
+            return None
+        values = torch.tensor(self.mask_values, dtype=torch.int32, device=self.mask.device)
+        return values[self.mask[origins.select(-3, 0), origins.select(-3, 1)].long()]
 
     @classmethod
     def from_tensors(
@@ -77,6 +94,12 @@ class Pyramid:
         channels: int,
         size: Size,  # of the finest scale
         provenance: Mapping[str, Any],
+        displacement_px: tuple[float, ...] = (),
+        mask_values: tuple[int, ...] = (),
     ) -> Pyramid:
         """The inverse of `tensors`. Raises KeyError or RuntimeError where names or shapes do not fit the config."""
-        return cls(config, channels, KINDS[config.kind].unpack(tensors, config, channels, size), provenance)
+        mask = tensors["mask"] if mask_values else None
+        if mask is not None and (tuple(mask.shape) != size or int(mask.max()) >= len(mask_values)):
+            raise RuntimeError(f"mask: expected {size} and {len(mask_values)} values, got {tuple(mask.shape)}")
+        scales = KINDS[config.kind].unpack(tensors, config, channels, size)
+        return cls(config, channels, scales, provenance, displacement_px, mask, mask_values)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
+from singan_aug.store._bank import Bank, Banked, BankSpec, BankWriter, Slot, Strip, bank_bytes
 from singan_aug.store._base import Store
 from singan_aug.store._directory import DirectoryStore
 from singan_aug.store._key import Fingerprint, Key, fingerprint, make_key
@@ -15,12 +16,19 @@ from singan_aug.store._memory import MemoryStore
 
 __all__ = [
     "FORMAT_VERSION",
+    "Bank",
+    "BankSpec",
+    "BankWriter",
+    "Banked",
     "DirectoryStore",
     "Fingerprint",
     "Key",
     "Manifest",
     "MemoryStore",
+    "Slot",
     "Store",
+    "Strip",
+    "bank_bytes",
     "default_location",
     "fingerprint",
     "make_key",

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import Timeout
+
 from singan_aug.config import FitConfig
+from singan_aug.errors import StoreError, StoreWriteError
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import Manifest
 
 if TYPE_CHECKING:
     from singan_aug.pyramid import Pyramid
 
-__all__ = ["Store"]
+__all__ = ["Store", "writing"]
 
 
 class Store(ABC):
     """Pyramids by key. A backend writes five methods; constructing one touches nothing."""
 
     location: str  # what a message calls it and `open_store` takes
+
+    @property
+    def bank_path(self) -> Path | None:
+        """The file of its bank of variants, whether it exists or not; None for a backend without a place for one."""
+        return None
 
     @abstractmethod
     def keys(self) -> Iterator[str]:
@@ -63,6 +72,13 @@ class Store(ABC):
             keys.sort(key=lambda key: (self.manifest(key).created_at, key))
         return keys[-1] if keys else None
 
+    def has_weights(self, key: str, weights_checksum: str) -> bool:
+        """Whether there is a pyramid under this key whose manifest says so of its weights."""
+        try:
+            return self.manifest(key).weights_checksum == weights_checksum
+        except StoreError:  # whoever loads it says what is wrong
+            return False
+
     def prepare(self) -> None:
         """Make the place ready for writing. Raises `StoreWriteError`, `StoreFormatError`."""
 
@@ -73,3 +89,18 @@ class Store(ABC):
         """A context in which no other process fits this key; False where another does and `wait` is False."""
         del key, wait
         return nullcontext(True)
+
+
+@contextmanager
+def writing(location: str) -> Iterator[None]:
+    """What the operating system refuses, as `StoreWriteError`."""
+    try:
+        yield
+    except (Timeout, StoreWriteError):
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreWriteError(
+            f"cannot write to the store {location}: {reason}; free space or change its permissions, "
+            "or name another folder with --cache"
+        ) from error

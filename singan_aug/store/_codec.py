@@ -43,6 +43,8 @@ def decode(weights: bytes, manifest: Manifest, where: str) -> Pyramid:
             channels=manifest.channels,
             size=manifest.scale_sizes[-1],
             provenance=manifest.provenance,
+            displacement_px=manifest.displacement_px,
+            mask_values=manifest.mask_values,
         )
     except ConfigError as error:
         raise newer(where, str(error)) from None
@@ -59,7 +61,12 @@ def _widened(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _rebuilt(tensors: dict[str, torch.Tensor], pyramid: Pyramid) -> Pyramid:
     return Pyramid.from_tensors(
-        _widened(tensors), config=pyramid.config, channels=pyramid.channels, size=pyramid.size, provenance={}
+        _widened(tensors),
+        config=pyramid.config,
+        channels=pyramid.channels,
+        size=pyramid.size,
+        provenance={},
+        mask_values=pyramid.mask_values,
     )
 
 

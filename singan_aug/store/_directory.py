@@ -5,6 +5,7 @@
     ROOT/store.json                                    format version
     ROOT/pyramids/AB/KEY/pyramid.safetensors           AB: the first two digits of KEY
     ROOT/pyramids/AB/KEY/manifest.json                 exists exactly when the pyramid is complete
+    ROOT/variants.bank                                 variants drawn beforehand, where there are any
     ROOT/partial/KEY.RANDOM/                           being written; safe to delete when nothing runs
     ROOT/claims/KEY.lock                               held by the process that fits KEY
 """
@@ -17,15 +18,15 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from singan_aug.errors import CorruptPyramidError, MissingPyramidError, StoreWriteError
-from singan_aug.store._base import Store
+from singan_aug.errors import CorruptPyramidError, MissingPyramidError
+from singan_aug.store._base import Store, writing
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum, refuse_newer
 
@@ -45,6 +46,12 @@ class DirectoryStore(Store):
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().absolute()
         self.location = str(self.root)
+        self._checked: tuple[int, int] | None = None  # when store.json, found right, was written, and its length
+
+    @property
+    def bank_path(self) -> Path:
+        """ROOT/variants.bank."""
+        return self.root / "variants.bank"
 
     def __repr__(self) -> str:
         return f"DirectoryStore({self.location!r})"
@@ -64,7 +71,7 @@ class DirectoryStore(Store):
     def find(self, fingerprint: str) -> list[str]:
         """Keys of the pyramids fitted to one image: one folder is listed, whatever the store's size."""
         self._check_format()
-        found = _listed(self.root / "pyramids" / fingerprint[:2])
+        found = _listed(f"{self.location}/pyramids/{fingerprint[:2]}")
         return sorted(key for key in found if key.startswith(f"{fingerprint}-") and self._complete(key))
 
     def manifest(self, key: str) -> Manifest:
@@ -79,6 +86,14 @@ class DirectoryStore(Store):
         if manifest.key != key:
             raise CorruptPyramidError(f"{path}: it describes {manifest.key}, not {key}: {_remedy(key)}")
         return manifest
+
+    def has_weights(self, key: str, weights_checksum: str) -> bool:
+        """A pipeline asks this of every image: the manifest's text is searched, not parsed."""
+        try:
+            with open(self._manifest_path(key), "rb", buffering=0) as file:  # noqa: PTH123 (half the time)
+                return f'"weights_checksum": "{weights_checksum}"'.encode() in file.read()
+        except OSError:
+            return False
 
     def load(self, key: str) -> Pyramid:
         """The pyramid, its checksums verified."""
@@ -111,6 +126,8 @@ class DirectoryStore(Store):
             source_size=source_size or pyramid.size,
             channels=pyramid.channels,
             scale_sizes=tuple(scale.size for scale in pyramid.scales),
+            displacement_px=pyramid.displacement_px,
+            mask_values=pyramid.mask_values,
             config=pyramid.config,
             provenance=dict(pyramid.provenance),
             created_at=datetime.now(UTC).isoformat(),
@@ -206,7 +223,10 @@ class DirectoryStore(Store):
         return self.root / "pyramids" / key[:2] / key
 
     def _complete(self, key: str) -> bool:
-        return bool(_KEY.fullmatch(key)) and (self._entry(key) / MANIFEST_NAME).exists()
+        return bool(_KEY.fullmatch(key)) and os.path.exists(self._manifest_path(key))  # noqa: PTH110 (every look-up)
+
+    def _manifest_path(self, key: str) -> str:
+        return f"{self.location}/pyramids/{key[:2]}/{key}/{MANIFEST_NAME}"
 
     def _missing(self, key: str) -> MissingPyramidError:
         return MissingPyramidError(f"no pyramid {key} in {self.location}: see `singan-aug ls` for those it has")
@@ -222,40 +242,35 @@ class DirectoryStore(Store):
             raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror})") from None
 
     def _check_format(self) -> None:
-        path = self.root / _STORE_FILE
+        path = f"{self.location}/{_STORE_FILE}"
         try:
-            text = path.read_text(errors="replace")
+            status = os.stat(path)  # noqa: PTH116 (every look-up)
+            found = (status.st_mtime_ns, status.st_size)
+            if found == self._checked:
+                return
+            text = Path(path).read_text(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror})") from None
         if text == _STORE_TEXT:
+            self._checked = found
             return
         with suppress(ValueError, TypeError, AttributeError, RecursionError):
-            refuse_newer(json.loads(text).get("format_version"), str(path))
+            refuse_newer(json.loads(text).get("format_version"), path)
         raise CorruptPyramidError(
             f"{path}: altered; expected {_STORE_TEXT.strip()}: restore that line to read the store"
         )
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except Timeout:
-            raise
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise StoreWriteError(
-                f"cannot write to the store {self.location}: {reason}; free space or change its permissions, "
-                "or name another folder with --cache"
-            ) from error
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self.location)
 
 
 def _remedy(key: str) -> str:
     return f"remove it with `singan-aug rm {key}` and fit the image again"
 
 
-def _listed(folder: Path) -> list[str]:
+def _listed(folder: Path | str) -> list[str]:
     try:
         return os.listdir(folder)  # noqa: PTH208 (names alone: this is on every look-up's path)
     except (FileNotFoundError, NotADirectoryError):

@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 
 from singan_aug.config import FitConfig
-from singan_aug.images import Pixels, is_grey, to_pixels, turn_pixels
+from singan_aug.images import Mask, Pixels, image_and_mask, is_grey, to_pixels, turn_pixels
 from singan_aug.store._manifest import FORMAT_VERSION
 
 __all__ = ["Fingerprint", "Key", "fingerprint", "make_key"]
@@ -48,17 +48,20 @@ def fingerprint(image: Any) -> Fingerprint:
     return Fingerprint(*min(hashed))
 
 
-def make_key(image: Any, config: FitConfig) -> Key:
-    """Key over the decoded pixels, the whole config and the store's format version. Raises `ImageError`."""
-    pixels = to_pixels(image)
+def make_key(image: Any, config: FitConfig, mask: Any = None) -> Key:
+    """Key over the decoded pixels, the whole config, the store's format version and the mask fitted with the image.
+
+    `image` and `mask` are what `fit` takes. Raises `ImageError`.
+    """
+    pixels, classes = image_and_mask(image, mask)
     found = fingerprint(pixels)
-    rest = xxhash.xxh3_64(f"{FORMAT_VERSION}/{pixels.shape[-1] == 4}/{config.digest()}".encode())
-    if pixels.shape[-1] == 4:
-        rest.update(_digest(turn_pixels(pixels[..., 3:], found.turn_code)).encode())
+    rest = xxhash.xxh3_64(f"{FORMAT_VERSION}/{classes is not None}/{config.digest()}".encode())
+    if classes is not None:
+        rest.update(_digest(turn_pixels(classes[..., None].astype("<i4"), found.turn_code)).encode())
     return Key(found, rest.hexdigest())
 
 
-def _digest(pixels: Pixels) -> str:
+def _digest(pixels: Pixels | Mask) -> str:
     shape = "x".join(str(side) for side in pixels.shape)
     hasher = xxhash.xxh3_128(shape.encode())
     hasher.update(np.ascontiguousarray(pixels).data)
@@ -72,8 +75,10 @@ def _upright_turns(pixels: Pixels) -> list[int]:
     them. Standard is: both non-negative, the vertical one not smaller.
     """
     height, width = pixels.shape[:2]
-    rows = pixels.reshape(height, -1).sum(axis=1, dtype=np.int64)
-    columns = pixels.sum(axis=0, dtype=np.int64).sum(axis=1)
+    widest = max(height, pixels[0].size)
+    exact = np.uint32 if 255 * widest < 2**32 else np.int64  # narrower is faster
+    rows = pixels.reshape(height, -1).sum(axis=1, dtype=exact)
+    columns = pixels.sum(axis=0, dtype=exact).sum(axis=1, dtype=np.int64)
     down = int(rows @ (2 * np.arange(height) - (height - 1)))
     right = int(columns @ (2 * np.arange(width) - (width - 1)))
     turns = []

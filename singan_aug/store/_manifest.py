@@ -50,6 +50,8 @@ class Manifest(BaseModel):
     source_size: tuple[int, int]  # (height, width) in pixels
     channels: int
     scale_sizes: tuple[tuple[int, int], ...]  # (height, width) of every scale, coarsest first
+    displacement_px: tuple[float, ...]  # mean, of draws from each start scale, in pixels of the finest
+    mask_values: tuple[int, ...]  # of the mask fitted with the image, ascending; empty without one
     config: FitConfig
     provenance: dict[str, Any]
     created_at: str  # ISO 8601, UTC

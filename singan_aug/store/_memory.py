@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from singan_aug.store._base import Store
@@ -31,6 +32,11 @@ class MemoryStore(Store):
         self._kept: OrderedDict[str, tuple[Pyramid, Manifest, int]] = OrderedDict()
         self._kept_bytes = 0
 
+    @property
+    def bank_path(self) -> Path | None:
+        """That of the store beneath."""
+        return self.beneath.bank_path
+
     def keys(self) -> Iterator[str]:
         """Those of the store beneath."""
         return self.beneath.keys()
@@ -45,6 +51,10 @@ class MemoryStore(Store):
     def manifest(self, key: str) -> Manifest:
         """From memory where the pyramid is kept."""
         return self._kept[key][1] if key in self._kept else self.beneath.manifest(key)
+
+    def has_weights(self, key: str, weights_checksum: str) -> bool:
+        """Of the store beneath."""
+        return self.beneath.has_weights(key, weights_checksum)
 
     def load(self, key: str) -> Pyramid:
         """From memory where it is kept; otherwise read, and kept in place of those used longest ago."""

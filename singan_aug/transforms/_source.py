@@ -15,23 +15,37 @@ import torch
 from torch import Tensor
 
 from singan_aug.config import FitConfig
-from singan_aug.errors import ConfigError, ImageError, MissingPyramidError, UnchangedWarning
-from singan_aug.images import Pixels, load_image, quiet_decoding, to_pixels, turn_between
-from singan_aug.pyramid import draw
+from singan_aug.errors import ConfigError, ImageError, LabelError, MissingPyramidError, UnchangedWarning
+from singan_aug.images import Pixels, load_image, pixels_to_unit, quiet_decoding, to_pixels, turn_between
+from singan_aug.pyramid import Pyramid, reconstruct, trace
+from singan_aug.pyramid.displacement import keeps_layout, layout_start_scale
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.threads import one_thread
-from singan_aug.store import MemoryStore, default_location, fingerprint, open_store
+from singan_aug.store import (
+    Bank,
+    Manifest,
+    MemoryStore,
+    PerceptualIndex,
+    Sighting,
+    default_location,
+    fingerprint,
+    open_store,
+)
+from singan_aug.transforms._labels import carry_mask, sample_field
 from singan_aug.transforms._start_scale import StartScale
 from singan_aug.transforms._tally import Tally
 
-__all__ = ["OnMiss", "Settings", "VariantSource"]
+__all__ = ["Labels", "OnMiss", "Settings", "Variant", "VariantSource"]
 
 OnMiss = Literal["error", "pass"]
+Labels = Literal["refuse", "carry"]
 
-DRAWN, LEFT, MISSED = "drawn", "left by p", "no pyramid"
+DRAWN, BANKED, LEFT, MISSED = "drawn", "from the bank", "left by p", "no pyramid"
+WHOLE = (0.0, 0.0, 1.0, 1.0)
 SEEDS = 2**63  # how many a draw can have
 
+_OPENED = ("_store", "_index", "_bank", "_warned")  # of one process
 _KEY = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{16})?")
 
 
@@ -47,14 +61,30 @@ class Settings:
     p: float = 1.0  # how likely an image is replaced
     seed: int | None = None  # fixes every draw, whatever the number of workers
     device: str = "cpu"  # where to draw
+    labels: Labels = "refuse"  # what to do where masks, boxes or points ride along and things may move
+    bank: bool = True  # take variants from the store's bank where it has any
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A variant, held as the image is."""
+
+    image: Tensor  # [C, H, W] in [0, 1]
+    field: Tensor | None  # int64 [2, H, W]: row and column in the image that each pixel comes from; None if not known
+    keeps_layout: bool  # whether draws from its start scale leave things where they are
 
 
 @dataclass(frozen=True)
 class Relation:
-    """The pyramid that an image belongs to, and how the image is held."""
+    """The pyramid that an image belongs to, and what the pipeline has made of the source until here."""
 
     key: str
-    turn_code: int  # images.turn(image, turn_code) is the orientation that was fingerprinted
+    sighting: Sighting
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the image shows all of the source."""
+        return bool(self.sighting.box == WHOLE)
 
 
 class VariantSource:
@@ -70,23 +100,25 @@ class VariantSource:
         by_default = "medium" if settings.strength is None else None
         chosen = by_default if settings.start_scale is None else settings.start_scale
         self._start_scale = StartScale(chosen, settings.strength)
-        self._tally = Tally((DRAWN, LEFT, MISSED))
+        self._tally = Tally((DRAWN, BANKED, LEFT, MISSED))
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
         self._open()
 
     def _open(self) -> None:
         self._store = MemoryStore(open_store(self.location), device=self.settings.device)
+        self._index = PerceptualIndex(self._store)
+        self._bank = Bank(self._store)
         self._warned: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_store", "_warned")}
+        return {name: value for name, value in self.__dict__.items() if name not in _OPENED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
 
     def stats(self) -> dict[str, int]:
-        """What became of the images in all processes of a loader: how many were drawn, left by p, had no pyramid."""
+        """What became of the images in all processes of a loader."""
         return self._tally.total()
 
     def set_epoch(self, epoch: int) -> None:
@@ -103,18 +135,26 @@ class VariantSource:
 
     @one_thread()
     def variant(
-        self, image: Any, seed: int, *, index: int | None = None, sample_key: str | None = None
-    ) -> Tensor | None:
-        """A variant of one image, [C, H, W] in [0, 1], with the image's own height, width and orientation.
+        self,
+        image: Any,
+        seed: int,
+        *,
+        index: int | None = None,
+        sample_key: str | None = None,
+        labelled: bool = False,
+    ) -> Variant | None:
+        """A variant of one image, with the image's own height, width and orientation.
 
         Args:
             image: anything `images.to_pixels` takes.
             seed: of the call that the image is part of; where the settings have one, that one counts in its place.
             index: which image of the call it is; None where a call has one only.
             sample_key: a `SampleKey`, or None to find the pyramid by the image's pixels.
+            labelled: masks, boxes or points ride along: where each pixel comes from is wanted too.
 
         None where the image stays as it is: by chance (`p`), or on a miss with on_miss="pass".
-        Raises `MissingPyramidError` on a miss otherwise, `ImageError`, `StartScaleError`, and what `Store.load` raises.
+        Raises `MissingPyramidError` on a miss otherwise, `LabelError` where labels could not follow, `ImageError`,
+        `StartScaleError`, and what `Store.load` raises.
         """
         pixels = to_pixels(image)
         relation = self._relate(pixels, sample_key)
@@ -125,13 +165,54 @@ class VariantSource:
         if derive_seed(seed, "p") >= self.settings.p * SEEDS:
             self._tally.add(LEFT)
             return None
+        variant = None if labelled or not self.settings.bank else self._banked(pixels, relation, seed)
+        if variant is not None:
+            self._tally.add(BANKED)
+            return variant
         _refuse_cuda_in_fork(self.settings.device)
         pyramid, manifest = self._store.load(relation.key), self._store.manifest(relation.key)
-        start_scale = self._start_scale.choose(len(pyramid), derive_seed(seed, "start scale"))
-        drawn = draw(pyramid, start_scale=start_scale, seed=seed)
+        start_scale = self._start_scale_of(seed, len(pyramid))
+        if labelled:
+            self._refuse_to_falsify(manifest, start_scale, relation)
+        variant = _drawn(pixels, pyramid, manifest.turn_code, start_scale, seed, relation)
         self._tally.add(DRAWN)
-        turned = turn_between(drawn, manifest.turn_code, relation.turn_code)
-        return resize(turned, (pixels.shape[0], pixels.shape[1]), pyramid.config.resample)[0].clamp(0.0, 1.0)
+        return variant
+
+    def _start_scale_of(self, seed: int, scales: int) -> int:
+        return self._start_scale.choose(scales, derive_seed(seed, "start scale"))
+
+    def _banked(self, pixels: Pixels, relation: Relation, seed: int) -> Variant | None:
+        """A variant out of the bank, without so much as a look at the pyramid's manifest."""
+        scales = self._bank.scales(relation.key)
+        if scales is None:
+            return None
+        found = self._bank.variant(relation.key, self._start_scale_of(seed, scales), seed)
+        if found is None:
+            return None
+        return Variant(_as_held(pixels_to_unit(found.pixels), found.turn_code, relation, pixels), None, False)
+
+    def _refuse_to_falsify(self, manifest: Manifest, start_scale: int, relation: Relation) -> None:
+        if not relation.is_whole:
+            raise LabelError(
+                f"expected labels beside a whole image, got a crop of {manifest.name or manifest.key}: what moves into "
+                "it from outside has no labels; put SinGANAugment before the crop"
+            )
+        size = manifest.scale_sizes[-1]
+        if keeps_layout(manifest.displacement_px, size, start_scale):
+            return
+        followed = manifest.config.kind == "patches"
+        if followed and (manifest.mask_values or self.settings.labels == "carry"):
+            return
+        moves = [f"by {px:.1f} px on average" for px in manifest.displacement_px[start_scale : start_scale + 1]]
+        kept = layout_start_scale(manifest.displacement_px, size)
+        ways = [f"start_scale={kept} or finer, which keeps the layout"] if kept is not None else []
+        ways += ["labels='carry', which moves masks with the pixels"] if followed else []
+        ways += ["pyramids fitted with the masks (`singan-aug fit --masks`)"]
+        raise LabelError(
+            f"expected images and class labels, got masks, boxes or keypoints where things move: draws of "
+            f"{manifest.name or manifest.key} from start scale {start_scale} move pixels{' '.join(['', *moves])}; "
+            f"take {'; or '.join(ways)}"
+        )
 
     def _seed_of_draw(self, seed: int, index: int | None, key: str) -> int:
         if self.settings.seed is not None:
@@ -139,21 +220,28 @@ class VariantSource:
         return seed if index is None else derive_seed(seed, index)
 
     def _relate(self, pixels: Pixels, sample_key: str | None) -> Relation | None:
+        """First by the exact pixels, then by what they look like; a key says which image it must be."""
         identity = fingerprint(pixels)
-        if sample_key is None or _digest_of(sample_key) == identity.digest:
-            key = self._store.latest(identity.digest, self.settings.config)
-            if sample_key is not None and sample_key in self._store:
-                key = str(sample_key)
-            return None if key is None else Relation(key, identity.turn_code)
-        return None
+        named = identity.digest if sample_key is None else _digest_of(sample_key)
+        sighting: Sighting | None = Sighting(identity.digest, identity.turn_code, WHOLE, "rgb")
+        key = None if named is None else self._store.latest(named, self.settings.config)
+        if named != identity.digest or key is None:
+            sighting = self._index.find(pixels, named if sample_key is not None else None)
+        if sighting is None:
+            return None
+        if sample_key is not None and len(sample_key) > len(sighting.fingerprint) and sample_key in self._store:
+            key = str(sample_key)
+        elif key is None:
+            key = self._store.latest(sighting.fingerprint, self.settings.config)
+        return None if key is None else Relation(key, sighting)
 
     def _missed(self, pixels: Pixels, sample_key: str | None) -> None:
         self._tally.add(MISSED)
+        why = self._explain_miss(pixels, sample_key)
         if self.settings.on_miss == "error":
-            raise MissingPyramidError(self._explain_miss(pixels, sample_key))
+            raise MissingPyramidError(why)
         if MISSED not in self._warned:
             self._warned.add(MISSED)
-            why = self._explain_miss(pixels, sample_key)
             warnings.warn(f"SinGANAugment leaves images as they are: {why}", UnchangedWarning, stacklevel=2)
 
     def _explain_miss(self, pixels: Pixels, sample_key: str | None) -> str:
@@ -163,9 +251,39 @@ class VariantSource:
         found = f"fingerprint {fingerprint(pixels).digest}, {width}x{height}, {channels} channel(s)"
         return (
             f"no pyramid{fitted} for this image ({found}{named}) in the store {self.location}: images are found by "
-            "their pixels, so put SinGANAugment first, before any resize or crop; fit the image with "
+            "their pixels, so put SinGANAugment first, before whatever changes them; fit the image with "
             f"`singan-aug fit PATH --cache {self.location}`, or pass on_miss='pass' to leave such images as they are"
         )
+
+
+def _drawn(pixels: Pixels, pyramid: Pyramid, own_code: int, start_scale: int, seed: int, relation: Relation) -> Variant:
+    """A live draw. An image larger than its pyramid is copied from at its own size, so that the variant is as sharp."""
+    traced = trace(pyramid, start_scale=start_scale, seed=seed)
+    kept = keeps_layout(pyramid.displacement_px, pyramid.size, start_scale)
+    held = _as_held(traced.images[0], own_code, relation, pixels)
+    if traced.origins is None or not relation.is_whole:
+        return Variant(held, None, kept)
+    origins, size = traced.origins[0], (pixels.shape[0], pixels.shape[1])
+    field = sample_field(origins, pyramid.size, size, own_code, relation.sighting.turn_code)
+    if size[0] * size[1] <= pyramid.size[0] * pyramid.size[1]:
+        return Variant(held, field, kept)
+    copied = _as_held(carry_mask(reconstruct(pyramid)[0], origins), own_code, relation, pixels)
+    blended = held[:3] - copied[:3]  # what blending over seams has changed, which is smooth
+    sharp = carry_mask(pixels_to_unit(pixels).to(field.device), field)
+    return Variant((sharp[:3] + blended).clamp(0.0, 1.0), field, kept)
+
+
+def _as_held(unit: Tensor, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
+    """[C, h, w], held as the fitted image was, held as the pipeline's image is: turned, cut, resized, recoloured."""
+    sighting = relation.sighting
+    turned = turn_between(unit[None], own_code, sighting.turn_code)
+    height, width = turned.shape[-2:]
+    top, left, bottom, right = sighting.box
+    rows = slice(round(top * height), max(round(top * height) + 1, round(bottom * height)))
+    columns = slice(round(left * width), max(round(left * width) + 1, round(right * width)))
+    size = (pixels.shape[0], pixels.shape[1])
+    image = resize(turned[..., rows, columns], size, "bicubic")[0].clamp(0.0, 1.0)
+    return image[[2, 1, 0, *range(3, len(image))]] if sighting.colours == "bgr" and len(image) >= 3 else image
 
 
 def _digest_of(sample_key: str) -> str | None:
@@ -188,6 +306,8 @@ def _digest_of_file(path: str, *written: int) -> str:
 def _check(settings: Settings) -> None:
     if settings.on_miss not in get_args(OnMiss):
         raise ConfigError(f"expected on_miss to be 'error' or 'pass', got {settings.on_miss!r}")
+    if settings.labels not in get_args(Labels):
+        raise ConfigError(f"expected labels to be 'refuse' or 'carry', got {settings.labels!r}")
     if not isinstance(settings.p, int | float) or not 0 <= settings.p <= 1:
         raise ConfigError(f"expected p in 0..1, got {settings.p!r}")
     if settings.seed is not None and (not isinstance(settings.seed, int) or isinstance(settings.seed, bool)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,11 @@ from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
 from singan_aug.config import FitConfig
+from singan_aug.errors import LabelError
 from singan_aug.images import like
 from singan_aug.pyramid.noise import derive_seed
-from singan_aug.transforms._source import OnMiss, Settings, VariantSource
+from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_keypoints, carry_mask
+from singan_aug.transforms._source import Labels, OnMiss, Settings, Variant, VariantSource
 
 try:
     # One asks a server for its newest version when it is imported, the other reports on the first Compose.
@@ -29,7 +30,8 @@ except ModuleNotFoundError as error:
 
 __all__ = ["SinGANAugment"]
 
-_REFUSED = ("mask", "masks", "bboxes", "keypoints", "volume", "volumes", "mask3d", "masks3d")
+_CARRIED = ("mask", "masks", "bboxes", "keypoints")
+_REFUSED = ("volume", "volumes", "mask3d", "masks3d")
 _IS_SUCCESSOR = hasattr(A.BasicTransform, "sample_parameters")
 
 
@@ -38,25 +40,28 @@ class SinGANAugment(A.ImageOnlyTransform):
 
     Images are found by their pixels, so this belongs first in a pipeline, right after decoding, and takes RGB (what
     `cv2.imread` gives is BGR). They come out in the shape and dtype they came in: uint8 or float ([0, 1]) arrays
-    [H, W], [H, W, 1 or 3] or [H, W, 4], whose fourth channel is kept. Each of `images` is a draw of its own. Labels
-    pass untouched. It never fits: run `singan-aug fit` first.
+    [H, W], [H, W, 1 or 3] or [H, W, 4], whose fourth channel is kept. Each of `images` is a draw of its own. Class
+    labels pass untouched. It never fits: run `singan-aug fit` first.
+
+    Masks, boxes and keypoints beside one image follow its pixels where its pyramid was fitted with a mask, or the start
+    scale keeps the layout, or `labels="carry"`; elsewhere they are refused. Boxes are those of the instance masks in
+    `masks`, one for each; without such, they are refused where things move. What a draw leaves out loses its row.
+
+    `image_path=` beside `image=` says which file it is (a list of paths beside `images=`), and is preferred to the
+    pixels.
 
     The seed of a draw comes from `A.Compose(seed=)`, and in a DataLoader's worker from the worker's seed too. `A.load`
     needs this module imported.
 
     Args:
-        start_scale: 0 (coarsest: new global structure) up to the finest scale (texture alone); negative ones count
-            from the finest.
-        store: the store's folder; by default $SINGAN_AUG_CACHE, else the user's cache folder. `A.save` keeps what was
-            given.
-        config: take pyramids fitted with exactly this config; by default the one fitted last.
-        on_miss: "error" raises `MissingPyramidError` for an image without a pyramid, "pass" leaves it as it is.
+        start_scale, strength, store, config, on_miss, device, labels, bank: as for `singan_aug.SinGANAugment`. `A.save`
+            keeps the store that was given.
         p: how often it is applied, as anywhere in Albumentations.
 
     Raises:
-        ConfigError: an argument is not one of these. (ValueError for `config` and `p`, which Albumentations checks.)
-        TypeError: when applied beside masks, bounding boxes, keypoints or volumes, which would not follow a variant's
-            structure.
+        ConfigError: an argument is not one of these. (ValueError for `config`, `bank` and `p`, which Albumentations
+            checks.)
+        LabelError: when applied beside labels that would not follow, or volumes.
         ImageError, StartScaleError, MissingPyramidError, CorruptPyramidError: when applied.
     """
 
@@ -69,6 +74,8 @@ class SinGANAugment(A.ImageOnlyTransform):
         config: FitConfig | None
         on_miss: Any
         device: Any
+        labels: Any
+        bank: bool
 
     def __init__(
         self,
@@ -78,6 +85,8 @@ class SinGANAugment(A.ImageOnlyTransform):
         on_miss: OnMiss = "error",
         strength: float | None = None,
         device: str = "cpu",
+        labels: Labels = "refuse",
+        bank: bool = True,
         p: float = 0.5,
     ) -> None:
         super().__init__(p=p)
@@ -89,7 +98,10 @@ class SinGANAugment(A.ImageOnlyTransform):
         self.config = None if wanted is None else wanted.model_dump(mode="json")
         self.on_miss = on_miss
         self.device = device
-        self._source = VariantSource(Settings(start_scale, strength, self.store, wanted, on_miss, device=device))
+        self.labels = labels
+        self.bank = bank
+        settings = Settings(start_scale, strength, self.store, wanted, on_miss, device=device, labels=labels, bank=bank)
+        self._source = VariantSource(settings)
         self._worker_seed: int | None = None
 
     if _IS_SUCCESSOR:  # it refuses a class that defines get_params
@@ -129,40 +141,112 @@ class SinGANAugment(A.ImageOnlyTransform):
 
     @property
     def targets(self) -> dict[str, Any]:
-        """What is drawn, and what is refused, under these names and those of `additional_targets`."""
-        refused = {name: partial(self._refuse, name) for name in _REFUSED}
-        return {"image": self.apply, "images": self.apply_to_images, **refused}
+        """What is drawn, carried, refused or read, under these names and those of `additional_targets`."""
+        carried = dict.fromkeys((*_CARRIED, *_REFUSED, "image_path"), self._untouched)
+        return {"image": self.apply, "images": self.apply_to_images, **carried}
 
-    def apply_with_params(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse what a variant would falsify before anything is drawn."""
-        for name, value in kwargs.items():
-            if value is not None and self._additional_targets.get(name, name) in _REFUSED:
-                self._refuse(name)
-        return super().apply_with_params(*args, **kwargs)
+    def apply_with_params(self, sampled: Any, *args: Any, **kwargs: Any) -> Any:
+        """Draw what is an image; let labels follow, or refuse what a variant would falsify before anything is drawn."""
+        del args
+        seed = (sampled.params if _IS_SUCCESSOR else sampled)["seed"]
+        names = {name: self._additional_targets.get(name, name) for name, value in kwargs.items() if value is not None}
+        images = [name for name, target in names.items() if target in ("image", "images")]
+        labels = [name for name, target in names.items() if target in _CARRIED and len(kwargs[name])]
+        for name, target in names.items():
+            if target in _REFUSED:
+                raise LabelError(
+                    f"expected images and their labels, got {name}: slices of a volume are not drawn alike"
+                )
+        if not labels:
+            drawn = {}
+            for name in images:
+                apply = self.apply if names[name] == "image" else self.apply_to_images
+                drawn[name] = apply(kwargs[name], seed=seed, image_path=kwargs.get("image_path"))
+            return {**kwargs, **drawn}
+        if [names[name] for name in images] != ["image"]:
+            raise LabelError(f"expected one image beside {', '.join(labels)}, got {', '.join(images) or 'none'}")
+        return {**kwargs, **self._labelled(kwargs, images[0], labels, names, seed)}
 
-    def _refuse(self, name: str, *args: Any, **params: Any) -> None:
-        del args, params
-        raise TypeError(
-            f"{type(self).__name__}() expected images and labels, got {name}: a variant moves structure, and masks, "
-            "boxes and keypoints would not follow"
-        )
-
-    def apply(self, img: NDArray[Any], seed: int, **params: Any) -> NDArray[Any]:
-        """A pure function of the image and the seed."""
-        del params
-        planes = img[None] if img.ndim == 2 else np.moveaxis(img, -1, 0)
-        image = torch.from_numpy(planes.copy())
-        variant = self._source.variant(image, seed)
+    def _labelled(
+        self, data: dict[str, Any], image: str, labels: list[str], names: dict[str, str], seed: int
+    ) -> dict[str, Any]:
+        planes = _planes(data[image])
+        variant = self._source.variant(planes, seed, sample_key=data.get("image_path"), labelled=True)
         if variant is None:
-            return img
-        drawn: NDArray[Any] = like(variant, image).numpy()
-        return np.ascontiguousarray(np.moveaxis(drawn, 0, -1)).reshape(img.shape)
+            return {}
+        changed = {image: _as_array(variant, planes, data[image])}
+        if variant.field is None:  # the layout is kept, by a pyramid that copies no pixels
+            return changed
+        field = variant.field.cpu()
+        carried = {name: _carried_masks(data[name], names[name], field) for name in labels if "mask" in names[name]}
+        instances = [masks for name, masks in carried.items() if names[name] == "masks"]
+        for name in labels:
+            if names[name] == "bboxes":
+                carried[name] = _carried_boxes(data[name], field, instances, variant.keeps_layout)
+            elif names[name] == "keypoints":
+                carried[name] = _carried_points(data[name], field)
+        return {**changed, **carried}
 
-    def apply_to_images(self, images: Any, seed: int, **params: Any) -> Any:
+    def _untouched(self, value: Any, **params: Any) -> Any:
+        del params
+        return value
+
+    def apply(self, img: NDArray[Any], seed: int, image_path: Any = None, **params: Any) -> NDArray[Any]:
+        """A pure function of the image and the seed."""
+        index = params.get("index")
+        planes = _planes(img)
+        variant = self._source.variant(planes, seed, index=index, sample_key=image_path)
+        return img if variant is None else _as_array(variant, planes, img)
+
+    def apply_to_images(self, images: Any, seed: int, image_path: Any = None, **params: Any) -> Any:
         """Each with a seed of its own, as the torchvision adapter draws a batch."""
         if len(images) == 0:
             return images
-        return np.stack([self.apply(image, derive_seed(seed, i), **params) for i, image in enumerate(images)])
+        paths = image_path if isinstance(image_path, list | tuple) else [image_path] * len(images)
+        drawn = [
+            self.apply(image, seed, path, **{**params, "index": i})
+            for i, (image, path) in enumerate(zip(images, paths, strict=True))
+        ]
+        return np.stack(drawn)
+
+
+def _planes(array: NDArray[Any]) -> torch.Tensor:
+    """[H, W] or [H, W, C] as a tensor [C, H, W]."""
+    return torch.from_numpy((array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)).copy())
+
+
+def _as_array(variant: Variant, planes: torch.Tensor, array: NDArray[Any]) -> NDArray[Any]:
+    drawn: NDArray[Any] = like(variant.image, planes).numpy()
+    return np.ascontiguousarray(np.moveaxis(drawn, 0, -1)).reshape(array.shape)
+
+
+def _carried_masks(masks: Any, target: str, field: torch.Tensor) -> Any:
+    """A mask [H, W] or [H, W, C]; for the target "masks" a list or array of such."""
+    if target == "masks":
+        carried = [_carried_masks(mask, "mask", field) for mask in masks]
+        return np.stack(carried) if isinstance(masks, np.ndarray) else carried
+    taken: NDArray[Any] = np.asarray(carry_mask(_planes(masks), field))
+    return np.ascontiguousarray(np.moveaxis(taken, 0, -1)).reshape(masks.shape)
+
+
+def _carried_boxes(boxes: NDArray[Any], field: torch.Tensor, instances: list[Any], keeps_layout: bool) -> NDArray[Any]:
+    """Boxes [N, 4 and more] in shares of the image: those of N carried instance masks, lost ones left out."""
+    height, width = field.shape[-2:]
+    for masks in instances:
+        if len(masks) == len(boxes):
+            found, survives = boxes_of(torch.stack([_planes(mask).any(0) for mask in masks]))
+            shares = found.numpy() / np.array([width, height, width, height])
+            boxes = np.concatenate([shares, boxes[:, 4:]], axis=1).astype(boxes.dtype)
+            return boxes[survives.numpy()]
+    carry_boxes(torch.from_numpy(boxes[:, :4].copy()), keeps_layout=keeps_layout)
+    return boxes
+
+
+def _carried_points(points: NDArray[Any], field: torch.Tensor) -> NDArray[Any]:
+    """Points [N, x, y and more], counted from the middle of the first pixel; rows of lost ones are left out."""
+    moved, visible = carry_keypoints(torch.from_numpy(points[:, :2] + 0.5), field)
+    points = np.concatenate([moved.numpy() - 0.5, points[:, 2:]], axis=1).astype(points.dtype)
+    return points[visible.numpy()]
 
 
 def _seed(generator: np.random.Generator) -> int:

@@ -29,7 +29,7 @@ class SinGANAugment(IntensityAugmentationBase2D):
     never fits: run `singan-aug fit` first. After `.eval()` it is the identity.
 
     Args:
-        start_scale, strength, store, config, on_miss, device: as for `singan_aug.SinGANAugment`.
+        start_scale, strength, store, config, on_miss, device, bank: as for `singan_aug.SinGANAugment`.
         p: how likely each image of a batch is replaced.
         same_on_batch: one seed for all images of a batch, each still drawn from its own pyramid.
         keepdim: whether [C, H, W] comes back as such, rather than as a batch of one.
@@ -48,13 +48,14 @@ class SinGANAugment(IntensityAugmentationBase2D):
         config: FitConfig | None = None,
         on_miss: OnMiss = "error",
         device: str = "cpu",
+        bank: bool = True,
         p: float = 0.5,
         same_on_batch: bool = False,
         keepdim: bool = False,
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
         folder = None if store is None else os.fspath(store)
-        self._source = VariantSource(Settings(start_scale, strength, folder, config, on_miss, device=device))
+        self._source = VariantSource(Settings(start_scale, strength, folder, config, on_miss, device=device, bank=bank))
 
     def stats(self) -> dict[str, int]:
         """What became of the images so far: how many were drawn, and how many had no pyramid."""
@@ -76,5 +77,5 @@ class SinGANAugment(IntensityAugmentationBase2D):
         for i in params["batch_prob"].nonzero()[:, 0].tolist():
             variant = self._source.variant(input[i], int(params["seed"][i]))
             if variant is not None:
-                output[i] = like(variant, input[i])
+                output[i] = like(variant.image, input[i])
         return output

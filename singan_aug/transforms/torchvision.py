@@ -12,16 +12,16 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from singan_aug.config import FitConfig
-from singan_aug.errors import ConfigError
-from singan_aug.images import like
-from singan_aug.transforms._source import OnMiss, Settings, VariantSource
+from singan_aug.errors import ConfigError, LabelError
+from singan_aug.images import like, to_unit_channels
+from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_keypoints, carry_mask
+from singan_aug.transforms._source import Labels, OnMiss, Settings, Variant, VariantSource
 from singan_aug.transforms.keys import SampleKey
 
 __all__ = ["SinGANAugment"]
 
-_GEOMETRY = tuple(
-    getattr(tv_tensors, name) for name in ("BoundingBoxes", "KeyPoints", "Mask") if hasattr(tv_tensors, name)
-)
+_KEYPOINTS = getattr(tv_tensors, "KeyPoints", None)  # since torchvision 0.23
+_LABELS = tuple(kind for kind in (tv_tensors.Mask, tv_tensors.BoundingBoxes, _KEYPOINTS) if kind is not None)
 
 
 def _is_plain_tensor(value: Any) -> bool:
@@ -34,7 +34,12 @@ class SinGANAugment(v2.Transform):
     Images are found by their pixels, so this belongs first in a pipeline, right after decoding. They come out in the
     type, dtype, size, mode and device they came in: PIL images, `tv_tensors.Image` and `Video`, and uint8 or float
     ([0, 1]) tensors [..., C, H, W]. Each element of a batch is a draw of its own, the frames of a video share one.
-    Labels pass untouched. It never fits: run `singan-aug fit` first. After `.eval()` it is the identity.
+    Class labels pass untouched. It never fits: run `singan-aug fit` first. After `.eval()` it is the identity.
+
+    Masks, bounding boxes and keypoints beside one image follow its pixels where its pyramid was fitted with a mask, or
+    the start scale keeps the layout, or `labels="carry"`; elsewhere they are refused. Boxes are those of the instance
+    masks [N, H, W] beside them; without such, they are refused where things move. An instance that a draw leaves out
+    has a box without area (`v2.SanitizeBoundingBoxes` removes it), a point that it leaves out lies outside the image.
 
     Args:
         start_scale: 0 (coarsest: new global structure) up to the finest scale (texture alone), negative ones counted
@@ -49,14 +54,16 @@ class SinGANAugment(v2.Transform):
         seed: fixes every draw: it then depends on this, the image, the epoch (`set_epoch`) and the image's index in
             the call alone, for any number of workers. By default torch's global generator decides.
         device: where to draw: "cpu", or "cuda" for whole batches after collation.
+        labels: "carry" moves masks with the pixels even where things move; "refuse" raises there.
+        bank: take variants from the store's bank (`singan-aug bank`) where it has any.
 
     Raises:
         ConfigError: an argument is not one of these; CUDA in a forked worker; keys that do not match the images.
-        TypeError: when called with masks, bounding boxes or keypoints, which would not follow a variant's structure.
+        LabelError: when called with labels that would not follow the variant.
         ImageError, StartScaleError, MissingPyramidError, CorruptPyramidError: when called.
     """
 
-    _transformed_types = (Image.Image, tv_tensors.Image, tv_tensors.Video, SampleKey, _is_plain_tensor)
+    _transformed_types = (Image.Image, tv_tensors.Image, tv_tensors.Video, *_LABELS, SampleKey, _is_plain_tensor)
 
     def __init__(
         self,
@@ -69,10 +76,13 @@ class SinGANAugment(v2.Transform):
         on_miss: OnMiss = "error",
         seed: int | None = None,
         device: str = "cpu",
+        labels: Labels = "refuse",
+        bank: bool = True,
     ) -> None:
         super().__init__()
         folder = None if store is None else os.fspath(store)
-        self._source = VariantSource(Settings(start_scale, strength, folder, config, on_miss, p, seed, device))
+        settings = Settings(start_scale, strength, folder, config, on_miss, p, seed, device, labels, bank)
+        self._source = VariantSource(settings)
 
     def extra_repr(self) -> str:
         """The arguments that were given, and where the store is."""
@@ -96,53 +106,117 @@ class SinGANAugment(v2.Transform):
         """How many scales the pyramid of this image has. Raises `MissingPyramidError`, `ImageError`."""
         return self._source.scales(image)
 
-    def check_inputs(self, flat_inputs: list[Any]) -> None:
-        """Refuse what a variant would falsify."""
-        for value in flat_inputs:
-            if isinstance(value, _GEOMETRY):
-                raise TypeError(
-                    f"{type(self).__name__}() expected images and labels, got {type(value).__name__}: a variant moves "
-                    "structure, and masks, boxes and keypoints would not follow"
-                )
-
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """One seed from torch's global generator, which a DataLoader seeds for each worker and epoch.
 
-        And the keys of each image where the sample has any, by the image's identity in memory.
+        And the keys of each image where the sample has any, by the image's identity in memory. Where labels ride along,
+        the variant is made here, for the labels to follow it.
         """
-        images = [value for value in flat_inputs if not isinstance(value, SampleKey)]
+        labels = [value for value in flat_inputs if isinstance(value, _LABELS)]
         keys = [value for value in flat_inputs if isinstance(value, SampleKey)]
+        images = [value for value in flat_inputs if not isinstance(value, (*_LABELS, SampleKey))]
         if keys and len(images) > 1 and len(keys) != len(images):
             raise ConfigError(f"expected a SampleKey for each of {len(images)} images or none, got {len(keys)}")
         each = [keys] if len(images) == 1 else [[key] for key in keys]
-        return {
+        params: dict[str, Any] = {
             "seed": int(torch.randint(2**63 - 1, ())),
             "keys": {id(image): found for image, found in zip(images, each, strict=False)},
         }
+        if labels and self.training:
+            params["variant"] = self._labelled_variant(images, params["seed"], keys)
+            params["instances"] = [label for label in labels if isinstance(label, tv_tensors.Mask) and label.ndim == 3]
+        return params
+
+    def _labelled_variant(self, images: list[Any], seed: int, keys: list[SampleKey]) -> Variant | None:
+        single = len(images) == 1 and (isinstance(images[0], Image.Image) or images[0].ndim < 4)
+        if not single:
+            got = "a batch" if len(images) == 1 else f"{len(images)} images"
+            raise LabelError(
+                f"expected one image beside masks, boxes or keypoints, got {got}: "
+                "which of them the labels belong to is not known; augment sample by sample, before collation"
+            )
+        return self._source.variant(images[0], seed, sample_key=keys[0] if keys else None, labelled=True)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """A pure function of the image, the seed and, where there is one, the key."""
         if isinstance(inpt, SampleKey) or not self.training:
             return inpt
+        if "variant" in params:
+            return self._labelled(inpt, params["variant"], params["instances"])
         seed, keys = params["seed"], params.get("keys", {}).get(id(inpt)) or [None]
         if isinstance(inpt, Image.Image) or inpt.ndim < 4:
-            return self._one(inpt, seed, None, keys[0])
-        frames = inpt.shape[-4] if isinstance(inpt, tv_tensors.Video) else 1
-        batch = inpt.flatten(0, -4).as_subclass(torch.Tensor)
-        keys = keys * (len(batch) // len(keys))
-        if len(keys) != len(batch):
-            raise ConfigError(f"expected a SampleKey for each of {len(batch)} images, one, or none, got {len(keys)}")
-        indices = [i // frames for i in range(len(batch))]
-        drawn = [self._one(image, seed, i, key) for image, i, key in zip(batch, indices, keys, strict=True)]
-        return _wrapped(torch.stack(drawn).reshape(inpt.shape), inpt)
+            return _like(inpt, self._source.variant(inpt, seed, sample_key=keys[0]))
+        if isinstance(inpt, tv_tensors.Video):
+            clips = (
+                inpt.flatten(0, -5).as_subclass(torch.Tensor) if inpt.ndim > 4 else inpt.as_subclass(torch.Tensor)[None]
+            )
+            changed = [self._clip(clip, seed, i, key) for i, (clip, key) in enumerate(_with_keys(clips, keys))]
+        else:
+            images = inpt.as_subclass(torch.Tensor).reshape(-1, *inpt.shape[-3:])
+            changed = [
+                _like(image, self._source.variant(image, seed, index=i, sample_key=key))
+                for i, (image, key) in enumerate(_with_keys(images, keys))
+            ]
+        return _wrapped(torch.stack(changed).reshape(inpt.shape), inpt)
 
-    def _one(self, image: Any, seed: int, index: int | None, key: str | None) -> Any:
-        variant = self._source.variant(image, seed, index=index, sample_key=key)
+    def _clip(self, frames: torch.Tensor, seed: int, index: int, key: SampleKey | None) -> torch.Tensor:
+        """Frames [T, C, H, W], moved as the first is; each drawn alike where it is not known how that one moves."""
+        variant = self._source.variant(frames[0], seed, index=index, sample_key=key)
         if variant is None:
-            return image
-        if isinstance(image, Image.Image):
-            return like(variant, image)
-        return _wrapped(like(variant, image.as_subclass(torch.Tensor)), image)
+            return frames
+        if variant.field is None:
+            rest = [self._source.variant(frame, seed, index=index) for frame in frames[1:]]
+            return torch.stack([_like(frame, each) for frame, each in zip(frames, [variant, *rest], strict=True)])
+        moved = carry_mask(to_unit_channels(frames), variant.field.to(frames.device))
+        blended = variant.image[:3].to(frames.device) - moved[0, :3]  # over seams, which all frames have alike
+        return torch.stack([like(frame[:3] + blended, before) for frame, before in zip(moved, frames, strict=True)])
+
+    def _labelled(self, inpt: Any, variant: Variant | None, instances: list[torch.Tensor]) -> Any:
+        if variant is None:
+            return inpt
+        if not isinstance(inpt, _LABELS):
+            return _like(inpt, variant)
+        if variant.field is None:  # the layout is kept, by a pyramid that copies no pixels
+            return inpt
+        field = variant.field.to(inpt.device)
+        if isinstance(inpt, tv_tensors.Mask):
+            return _wrapped(carry_mask(inpt.as_subclass(torch.Tensor), field), inpt)
+        if isinstance(inpt, tv_tensors.BoundingBoxes):
+            return _carried_boxes(inpt, field, instances, variant.keeps_layout)
+        # Keypoints count from the middle of the first pixel.
+        points, visible = carry_keypoints(inpt.as_subclass(torch.Tensor).reshape(-1, 2) + 0.5, field)
+        points[~visible] = -1.0
+        points[visible] -= 0.5
+        return _wrapped(points.reshape(inpt.shape).to(inpt.dtype), inpt)
+
+
+def _carried_boxes(
+    boxes: tv_tensors.BoundingBoxes, field: torch.Tensor, instances: list[torch.Tensor], keeps_layout: bool
+) -> torch.Tensor:
+    """Boxes [N, 4] of whatever format: those of the N carried instance masks, if there are such."""
+    for masks in instances:
+        if len(masks) == len(boxes):
+            found, _ = boxes_of(carry_mask(masks.as_subclass(torch.Tensor), field) != 0)
+            corners = tv_tensors.BoundingBoxes(found.float(), format="XYXY", canvas_size=boxes.canvas_size)
+            wanted = v2.functional.convert_bounding_box_format(corners, new_format=boxes.format)
+            return _wrapped(wanted.as_subclass(torch.Tensor).to(boxes.dtype), boxes)
+    return carry_boxes(boxes, keeps_layout=keeps_layout)
+
+
+def _with_keys(images: torch.Tensor, keys: list[Any]) -> list[tuple[torch.Tensor, Any]]:
+    """Each image of a batch with its key; one for all of them will do."""
+    each = keys * len(images) if len(keys) == 1 else keys
+    if len(each) != len(images):
+        raise ConfigError(f"expected a SampleKey for each of {len(images)} images, one, or none, got {len(keys)}")
+    return list(zip(images, each, strict=True))
+
+
+def _like(image: Any, variant: Variant | None) -> Any:
+    if variant is None:
+        return image
+    if isinstance(image, Image.Image):
+        return like(variant.image, image)
+    return _wrapped(like(variant.image, image.as_subclass(torch.Tensor)), image)
 
 
 def _wrapped(tensor: torch.Tensor, image: torch.Tensor) -> torch.Tensor:

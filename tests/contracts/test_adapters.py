@@ -26,7 +26,14 @@ from torchvision.transforms import v2
 
 import singan_aug.fitting
 from singan_aug.config import FitConfig
-from singan_aug.errors import ConfigError, ImageError, MissingPyramidError, StartScaleError, UnchangedWarning
+from singan_aug.errors import (
+    ConfigError,
+    ImageError,
+    LabelError,
+    MissingPyramidError,
+    StartScaleError,
+    UnchangedWarning,
+)
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels, to_pixels, turn_pixels
 from singan_aug.pyramid import Pyramid, draw
@@ -318,7 +325,7 @@ def test_on_miss_pass_leaves_the_very_object_counts_it_and_warns_once(
     with pytest.warns(UnchangedWarning, match="singan-aug fit"):
         assert adapter.call(transform, image) is image
     assert adapter.call(transform, image) is image
-    assert transform.stats() == {"drawn": 0, "left by p": 0, "no pyramid": 2}
+    assert transform.stats() == {"drawn": 0, "from the bank": 0, "left by p": 0, "no pyramid": 2}
 
 
 def test_one_changed_value_is_a_miss(adapter: Adapter, folder: str) -> None:
@@ -568,7 +575,7 @@ GEOMETRY = {
 def test_what_would_not_follow_the_structure_is_refused(name: str, folder: str) -> None:
     if not hasattr(tv_tensors, name):
         pytest.skip(f"this torchvision has no {name}")
-    with pytest.raises(TypeError, match=f"SinGANAugment.*{name}"):
+    with pytest.raises(LabelError, match=r"start scale 0 move pixels by \d.*labels='carry'|singan-aug fit --masks"):
         _torchvision(store=folder)({"image": _pil(RGB), "deep": [GEOMETRY[name]()]})
 
 

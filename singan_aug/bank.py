@@ -1,0 +1,361 @@
+"""draw_bank(): variants of every stored pyramid, drawn beforehand, side by side; and the same beside a training."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import joblib
+
+from singan_aug.errors import ConfigError, MissingPyramidError, StartScaleError, StoreError
+from singan_aug.images import Pixels, to_pixels
+from singan_aug.pyramid.scales import resolve_start_scale
+from singan_aug.store import Bank, BankSpec, BankWriter, Manifest, Slot, Store, Strip, bank_bytes, open_store
+from singan_aug.workers import side_by_side
+
+__all__ = ["BackgroundBank", "BankPlan", "BankProgress", "BankReport", "draw_bank", "plan_bank", "remove_bank"]
+
+DEFAULT = BankSpec(variants=8, start_scales=(0,), seed=0)
+DRAWN_AT_ONCE = 16  # variants that one task draws and sends back
+WORKER_PX = 10_000_000  # pixels to draw that take longer than starting a worker process and importing torch in it
+TRIAL_STRIPS = 3  # on which the forecast times a draw
+NICENESS = 10  # of the process that draws beside a training
+
+
+@dataclass(frozen=True)
+class BankProgress:
+    """How far drawing has come."""
+
+    drawn: int
+    total: int
+
+
+@dataclass(frozen=True)
+class BankReport:
+    """What became of a bank."""
+
+    variants: int  # that it holds now
+    drawn: int  # of them by this call
+    failed: tuple[tuple[str, str], ...]  # keys of pyramids that could not be drawn from, and why
+
+
+@dataclass(frozen=True)
+class BankPlan:
+    """What a call would do."""
+
+    spec: BankSpec
+    strips: tuple[Strip, ...]
+    failed: tuple[tuple[str, str], ...]  # as in `BankReport`
+    to_draw: int  # variants
+    stored_bytes: int  # of the whole bank
+    wall_sec: float  # a rough forecast
+    jobs: int
+
+
+OnEvent = Callable[[BankProgress], None]
+
+
+def draw_bank(
+    store: Store | str | None = None,
+    *,
+    variants: int | None = None,  # of each pyramid at each start scale; by default as many as the bank has, or 8
+    start_scales: Iterable[int] | None = None,  # as in `draw`; by default those of the bank, or 0
+    seed: int | None = None,  # the variants' seeds derive from it; by default the bank's own, or 0
+    refresh: float | None = None,  # then draw this share of the bank anew, (0, 1], what is oldest first
+    jobs: int | None = None,  # processes side by side; by default one for each core that has enough to do
+    on_event: OnEvent | None = None,
+) -> BankReport:
+    """Draw whatever the bank of a store lacks, for every pyramid in it.
+
+    Variants can be had as soon as each is drawn. Interrupting loses only those under way, and the same call continues.
+    Room for other pyramids or start scales is made by copying the bank to a new file, which keeps what is drawn.
+    Without `refresh` the whole bank is read, and broken variants are drawn again. A pyramid that is broken, or has no
+    such start scale, never stops the others.
+
+    Raises:
+        ConfigError: an argument is not one of these.
+        MissingPyramidError: the store holds no pyramid.
+        StoreError: it cannot be written, has no room, or another process draws its bank.
+        WorkerLostError: a worker process was killed from outside.
+    """
+    store = open_store(store) if not isinstance(store, Store) else store
+    notify: OnEvent = on_event or (lambda _: None)
+    spec = _resolved_spec(store, variants, start_scales, seed, refresh)
+    with BankWriter.claimed(store) as writer:
+        strips, broken = _strips(store, spec)
+        failed = dict(broken)
+        drawn = 0
+        with writer.opened(spec, strips) as bank:
+            slots = bank.missing(check=refresh is None)
+            slots += bank.oldest(math.ceil((refresh or 0.0) * bank.capacity))
+            tasks = list(_tasks(slots, bank.strips, spec.seed, store.location))
+            for numbers, made in side_by_side(_draw, tasks, _jobs(jobs, slots, bank.strips)):
+                if isinstance(made, str):
+                    failed[bank.strips[slots[numbers[0]].strip].key] = made
+                    continue
+                for number, (variant_seed, pixels) in zip(numbers, made, strict=True):
+                    bank.write(slots[number], variant_seed, pixels)
+                drawn += len(made)
+                notify(BankProgress(drawn, len(slots)))
+            held = bank.capacity - len(bank.missing(check=False))
+    return BankReport(held, drawn, tuple(sorted(failed.items())))
+
+
+def plan_bank(
+    store: Store,
+    *,
+    variants: int | None = None,
+    start_scales: Iterable[int] | None = None,
+    seed: int | None = None,
+    refresh: float | None = None,
+    jobs: int | None = None,
+) -> BankPlan:
+    """What `draw_bank` would do. A few variants are drawn to forecast the time. Raises as it does."""
+    spec = _resolved_spec(store, variants, start_scales, seed, refresh)
+    strips, failed = _strips(store, spec)
+    total = len(strips) * spec.variants
+    bank = Bank(store)
+    kept = 0
+    with suppress(StoreError):  # nothing of a broken bank is kept
+        if bank.spec and bank.spec.seed == spec.seed:
+            kept = sum(min(spec.variants, bank.count(s.key, s.start_scale)) for s in strips if bank.holds(s))
+    to_draw = total - kept + math.ceil((refresh or 0.0) * kept)
+    slots = [Slot(row, i, 0) for row in range(len(strips)) for i in range(spec.variants)][:to_draw]
+    side = _jobs(jobs, slots, strips)
+    pixels = to_draw * sum(s.height * s.width for s in strips) / max(1, len(strips))
+    seconds = pixels * _seconds_per_px(store, strips) / side if to_draw else 0.0
+    return BankPlan(spec, tuple(strips), tuple(failed), to_draw, bank_bytes(strips, spec.variants), seconds, side)
+
+
+def remove_bank(store: Store) -> None:
+    """Delete a store's bank. Raises `MissingPyramidError` where it has none, `StoreWriteError`."""
+    with BankWriter.claimed(store) as writer:
+        writer.remove()
+
+
+def _resolved_spec(
+    store: Store,
+    variants: int | None,
+    start_scales: Iterable[int] | None,
+    seed: int | None,
+    refresh: float | None,
+) -> BankSpec:
+    """What is asked for, the rest as the bank has it. Raises `ConfigError`."""
+    before = None
+    with suppress(StoreError):  # one that cannot be read is drawn anew
+        before = Bank(store).spec
+    before = before or DEFAULT
+    spec = BankSpec(
+        variants=before.variants if variants is None else variants,
+        start_scales=before.start_scales if start_scales is None else tuple(dict.fromkeys(start_scales)),
+        seed=before.seed if seed is None else seed,
+    )
+    if not _is_int(spec.variants) or not 1 <= spec.variants <= 10_000:
+        raise ConfigError(f"expected 1 to 10,000 variants, got {spec.variants!r}")
+    if not spec.start_scales or not all(_is_int(scale) for scale in spec.start_scales):
+        raise ConfigError(f"expected one start scale or more, as integers, got {list(spec.start_scales)!r}")
+    if not _is_int(spec.seed) or not 0 <= spec.seed < 2**63:
+        raise ConfigError(f"expected a seed in 0..2^63-1, got {spec.seed!r}")
+    if refresh is not None and not 0.0 < refresh <= 1.0:
+        raise ConfigError(f"expected refresh to be a share of the bank, above 0 and at most 1, got {refresh!r}")
+    return spec
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _strips(store: Store, spec: BankSpec) -> tuple[list[Strip], list[tuple[str, str]]]:
+    """What the bank has to hold, and the pyramids that it cannot. Raises `MissingPyramidError` where none is left."""
+    strips: list[Strip] = []
+    failed = []
+    for key in store.keys():
+        try:
+            strips += _strips_of(store.manifest(key), spec)
+        except (StoreError, StartScaleError) as error:
+            failed.append((key, str(error)))
+    if not strips and not failed:
+        raise MissingPyramidError(f"there are no pyramids in {store.location}: fit images with `singan-aug fit` first")
+    return strips, failed
+
+
+def _strips_of(manifest: Manifest, spec: BankSpec) -> list[Strip]:
+    """One for each start scale, each once. Raises `StartScaleError` where the pyramid lacks one."""
+    scales = len(manifest.scale_sizes)
+    return [
+        Strip(
+            key=manifest.key,
+            start_scale=start,
+            scales=scales,
+            height=manifest.scale_sizes[-1][0],
+            width=manifest.scale_sizes[-1][1],
+            channels=manifest.channels,
+            turn_code=manifest.turn_code,
+            weights_checksum=manifest.weights_checksum,
+        )
+        for start in sorted({resolve_start_scale(start, scales) for start in spec.start_scales})
+    ]
+
+
+def _jobs(jobs: int | None, slots: Sequence[Slot], strips: Sequence[Strip]) -> int:
+    if jobs is None:
+        load = sum(strips[slot.strip].height * strips[slot.strip].width for slot in slots)
+        jobs = min(joblib.cpu_count(), max(1, round(load / WORKER_PX)))
+    return max(1, min(jobs, math.ceil(len(slots) / DRAWN_AT_ONCE)))
+
+
+Task = tuple[tuple[int, ...], str, str, tuple[tuple[int, int], ...]]
+
+
+def _tasks(slots: Sequence[Slot], strips: Sequence[Strip], seed: int, location: str) -> Iterator[Task]:
+    """(numbers of slots, store, key, (start scale, seed) of each), a pyramid's slots together."""
+    if not slots:
+        return
+    from singan_aug.pyramid.noise import derive_seed  # torch
+
+    def key_of(number: int) -> str:
+        return strips[slots[number].strip].key
+
+    for key, group in groupby(sorted(range(len(slots)), key=key_of), key_of):
+        numbers = list(group)
+        for first in range(0, len(numbers), DRAWN_AT_ONCE):
+            some = numbers[first : first + DRAWN_AT_ONCE]
+            starts = [strips[slots[number].strip].start_scale for number in some]
+            seeds = [
+                derive_seed("bank", seed, key, start, slots[number].place, slots[number].round)
+                for number, start in zip(some, starts, strict=True)
+            ]
+            yield tuple(some), location, key, tuple(zip(starts, seeds, strict=True))
+
+
+def _draw(
+    numbers: tuple[int, ...], location: str, key: str, wanted: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, ...], list[tuple[int, Pixels]] | str]:
+    """The numbers, and (seed, pixels) of each; or why the pyramid cannot be drawn from."""
+    from singan_aug.pyramid import draw
+
+    try:
+        pyramid = open_store(location).load(key)
+    except StoreError as error:
+        return numbers, str(error)
+    return numbers, [(seed, to_pixels(draw(pyramid, 1, start, seed=seed)[0])) for start, seed in wanted]
+
+
+def _seconds_per_px(store: Store, strips: Sequence[Strip]) -> float:
+    """Process seconds that a pixel of a draw takes, on a few pyramids."""
+    spent_sec = pixels = 0.0
+    for strip in strips[:: math.ceil(len(strips) / TRIAL_STRIPS)]:
+        _draw((0,), store.location, strip.key, ((strip.start_scale, 0),))  # the first draw of a process is slower
+        started_sec = time.process_time()
+        _draw((0,), store.location, strip.key, ((strip.start_scale, 0),))
+        spent_sec += time.process_time() - started_sec
+        pixels += strip.height * strip.width
+    return spent_sec / pixels
+
+
+class BackgroundBank:
+    """A bank that is drawn, and refreshed each epoch, by a process beside the training.
+
+    ::
+
+        with BackgroundBank(variants=8, start_scales=[1]) as bank:
+            for epoch in range(90):
+                train_one_epoch()
+                bank.refresh(0.25)
+
+    Entering starts to draw what is missing and returns at once; leaving stops whatever is under way, and what is drawn
+    stays. The process has a low priority and one thread for each job. It is `singan-aug bank`, so the training is not
+    forked, and may hold a GPU. What goes wrong in it is a `RuntimeWarning`, and the training goes on. With a bank that
+    changes meanwhile, the same seed need not give the same training twice.
+
+    Args are those of `draw_bank`.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | None = None,
+        *,
+        variants: int | None = None,
+        start_scales: Iterable[int] | None = None,
+        seed: int | None = None,
+        jobs: int = 1,
+    ) -> None:
+        store = open_store(store) if not isinstance(store, Store) else store
+        spec = _resolved_spec(store, variants, start_scales, seed, None)
+        self._command = [sys.executable, "-P", "-m", "singan_aug", "bank", "--cache", store.location]
+        self._command += [f"--jobs={jobs}", f"--variants={spec.variants}", f"--seed={spec.seed}"]
+        self._command += [f"--start-scale={scale}" for scale in spec.start_scales]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> BackgroundBank:
+        self._errors = tempfile.TemporaryFile()
+        self._start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.busy and self._process:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+        self._settle()
+        self._errors.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is drawing."""
+        return self._process is not None and self._process.poll() is None
+
+    def refresh(self, share: float) -> bool:
+        """Begin to draw this share of the bank anew, in (0, 1], what is oldest first. False while it is still busy.
+
+        Raises `ConfigError`.
+        """
+        if not 0.0 < share <= 1.0:
+            raise ConfigError(f"expected a share of the bank, above 0 and at most 1, got {share!r}")
+        if self.busy:
+            return False
+        self._settle()
+        self._start(f"--refresh={share}")
+        return True
+
+    def wait(self) -> None:
+        """Until nothing is under way: before the first epoch, if all variants are to be there."""
+        if self._process:
+            self._process.wait()
+        self._settle()
+
+    def _start(self, *arguments: str) -> None:
+        package = str(Path(__file__).parents[1])
+        paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        self._errors.truncate(0)
+        self._errors.seek(0)
+        self._process = subprocess.Popen(
+            [*self._command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+        if hasattr(os, "setpriority"):
+            with suppress(OSError):  # it may have ended
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
+
+    def _settle(self) -> None:
+        """Say what went wrong in a process that has ended."""
+        if self._process and self._process.poll():
+            self._errors.seek(0)
+            lines = self._errors.read().decode(errors="replace").strip().splitlines()
+            reason = lines[-1] if lines else f"exit code {self._process.returncode}"
+            warnings.warn(f"the bank was not drawn to its end: {reason}", RuntimeWarning, stacklevel=3)
+        self._process = None

@@ -1,0 +1,135 @@
+"""`singan-aug bank`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from singan_aug.cli._app import FAILED, AsJson, Cache, app, reported
+from singan_aug.display import ProgressBar, complain, duration, file_size, say, show_json
+from singan_aug.errors import ConfigError
+from singan_aug.store import Store, open_store
+
+
+@app.command()
+@reported
+def bank(
+    cache: Cache = None,
+    variants: Annotated[
+        int | None,
+        typer.Option(
+            help="Variants of each image at each start scale. Default: as many as the bank has, or 8.",
+            show_default=False,
+        ),
+    ] = None,
+    start_scale: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="As for `draw`; may be given several times. Default: those that the bank has, or 0.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The variants derive from it. Default: the bank's own, or 0.", show_default=False),
+    ] = None,
+    refresh: Annotated[
+        float | None,
+        typer.Option(help="Draw this share of the bank anew, oldest first: 0.25 for a quarter.", show_default=False),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes side by side. Default: one for each core that has enough to do.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Draw nothing: print how many variants, bytes, and an estimate of time."),
+    ] = False,
+    remove: Annotated[bool, typer.Option("--rm", help="Delete the bank. The pyramids stay.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw variants beforehand into one file, from which pipelines take them at once instead of drawing live.
+
+    Run it again after an interruption, or when pyramids were added: what is drawn is kept.
+    """
+    from singan_aug.bank import draw_bank, remove_bank
+
+    store = open_store(cache)
+    if remove:
+        if dry_run or any(option is not None for option in (variants, start_scale, seed, refresh)):
+            raise ConfigError("expected --rm alone: it takes no other option but --cache")
+        remove_bank(store)
+        say(f"removed the bank of {store.location}")
+        return
+    if dry_run:
+        _forecast(store, variants, start_scale, seed, refresh, jobs, as_json)
+        return
+    started_sec = time.monotonic()
+    with ProgressBar("drawing variants") as bar:
+        report = draw_bank(
+            store,
+            variants=variants,
+            start_scales=start_scale,
+            seed=seed,
+            refresh=refresh,
+            jobs=jobs,
+            on_event=lambda event: bar.show(event.drawn, event.total),
+        )
+    _complain(report.failed)
+    if as_json:
+        show_json({"variants": report.variants, "drawn": report.drawn, "failed": dict(report.failed)})
+    else:
+        spent = duration(time.monotonic() - started_sec)
+        say(f"{report.drawn} variants drawn in {spent}; the bank of {store.location} holds {report.variants}")
+    if report.failed:
+        raise typer.Exit(FAILED)
+
+
+def _forecast(
+    store: Store,
+    variants: int | None,
+    start_scale: list[int] | None,
+    seed: int | None,
+    refresh: float | None,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    from singan_aug.bank import plan_bank
+
+    plan = plan_bank(store, variants=variants, start_scales=start_scale, seed=seed, refresh=refresh, jobs=jobs)
+    _complain(plan.failed)
+    if as_json:
+        show_json(
+            {
+                "pyramids": len({strip.key for strip in plan.strips}),
+                "variants": len(plan.strips) * plan.spec.variants,
+                "to_draw": plan.to_draw,
+                "bytes": plan.stored_bytes,
+                "wall_sec": round(plan.wall_sec, 1),
+                "jobs": plan.jobs,
+                "failed": dict(plan.failed),
+            }
+        )
+    else:
+        scales = ", ".join(map(str, plan.spec.start_scales))
+        say(
+            f"{len({strip.key for strip in plan.strips})} pyramids, {plan.spec.variants} variants of each from start "
+            f"scale {scales}: {plan.to_draw} to draw"
+        )
+        say(
+            f"about {duration(plan.wall_sec)} with {plan.jobs} side by side, "
+            f"{file_size(plan.stored_bytes)} in {store.location}"
+        )
+    if plan.failed:
+        raise typer.Exit(FAILED)
+
+
+def _complain(failed: tuple[tuple[str, str], ...]) -> None:
+    for key, message in failed:
+        complain(f"{key}: {message}")

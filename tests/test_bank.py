@@ -1,0 +1,544 @@
+"""The bank: what it gives is what a draw gives, whoever writes meanwhile and wherever a writer was stopped."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader, Dataset
+from typer.testing import CliRunner, Result
+
+from singan_aug import cli
+from singan_aug.bank import BackgroundBank, BankProgress, draw_bank, plan_bank, remove_bank
+from singan_aug.config import fast
+from singan_aug.errors import (
+    ConfigError,
+    CorruptPyramidError,
+    MissingPyramidError,
+    StoreFormatError,
+    StoreWriteError,
+)
+from singan_aug.fitting import fit
+from singan_aug.images import Pixels
+from singan_aug.pyramid import draw
+from singan_aug.store import Bank, BankSpec, BankWriter, DirectoryStore, MemoryStore, Slot, Strip, make_key
+from singan_aug.store import _bank as module
+from tests.conftest import make_photo
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CONFIG = fast(coarsest_px=12, descriptor_dims=4)
+SMALL = fast(coarsest_px=30, descriptor_dims=4)  # of one scale
+PHOTOS = {"a.png": make_photo(24, 30), "b.png": make_photo(26, 26, channels=1, seed=1)}
+KEYS = {name: make_key(photo, CONFIG) for name, photo in PHOTOS.items()}
+KEY = str(KEYS["a.png"])
+SEEDS = range(200)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> DirectoryStore:
+    """A store of two pyramids, without a bank, that no test changes."""
+    store = DirectoryStore(tmp_path_factory.mktemp("fitted") / "store")
+    for name, photo in PHOTOS.items():
+        store.save(KEYS[name], fit(photo, CONFIG), name=name)
+    return store
+
+
+@pytest.fixture(scope="module")
+def drawn(fitted: DirectoryStore) -> DirectoryStore:
+    """The same with a bank."""
+    store = DirectoryStore(fitted.root.parent / "drawn")
+    shutil.copytree(fitted.root, store.root)
+    draw_bank(store, variants=3, start_scales=[0, -1])
+    return store
+
+
+@pytest.fixture
+def empty(fitted: DirectoryStore, tmp_path: Path) -> DirectoryStore:
+    shutil.copytree(fitted.root, tmp_path / "store")
+    return DirectoryStore(tmp_path / "store")
+
+
+@pytest.fixture
+def full(drawn: DirectoryStore, tmp_path: Path) -> DirectoryStore:
+    shutil.copytree(drawn.root, tmp_path / "store")
+    return DirectoryStore(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def _always_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REOPEN_SEC", 0.0)
+
+
+def _live(store: DirectoryStore, key: str, start_scale: int, seed: int) -> Pixels:
+    image = draw(store.load(key), 1, start_scale, seed=seed)[0]
+    return (image * 255).round().byte().movedim(0, -1).numpy()
+
+
+def _seeds(store: DirectoryStore, key: str = KEY, start_scale: int = 0) -> set[int]:
+    found = (Bank(store).variant(key, start_scale, seed) for seed in SEEDS)
+    return {variant.seed for variant in found if variant}
+
+
+def _bytes(store: DirectoryStore) -> bytes:
+    return store.bank_path.read_bytes()
+
+
+def _one_strip(variants: int, side_px: int) -> tuple[BankSpec, list[Strip]]:
+    return BankSpec(variants, (0,), 0), [Strip(KEY, 0, 1, side_px, side_px, 1, 0, "0" * 32)]
+
+
+class _AnyPyramid(DirectoryStore):
+    """A store for tests of the file alone: it takes whatever a strip says for true."""
+
+    def has_weights(self, key: str, weights_checksum: str) -> bool:
+        return True
+
+
+# What a reader gets
+
+
+@pytest.mark.parametrize("start_scale", [0, -1])
+def test_a_variant_is_the_draw_of_its_seed(drawn: DirectoryStore, start_scale: int) -> None:
+    bank = Bank(drawn)
+    for key in map(str, KEYS.values()):
+        seen = set()
+        for seed in SEEDS:
+            variant = bank.variant(key, start_scale, seed)
+            assert variant is not None
+            if variant.seed not in seen:
+                assert np.array_equal(variant.pixels, _live(drawn, key, start_scale, variant.seed))
+                assert variant.turn_code == drawn.manifest(key).turn_code
+            seen.add(variant.seed)
+        assert len(seen) == 3
+
+
+def test_variants_are_copies_of_their_own(drawn: DirectoryStore) -> None:
+    bank = Bank(drawn)
+    first = bank.variant(KEY, 0, 5)
+    assert first is not None
+    before = first.pixels.copy()
+    first.pixels[:] = 0
+    again = bank.variant(KEY, 0, 5)
+    assert again is not None
+    assert np.array_equal(again.pixels, before)
+
+
+def test_seeds_in_step_with_the_variants_still_meet_all(drawn: DirectoryStore) -> None:
+    bank = Bank(drawn)
+    found = [bank.variant(KEY, 0, seed) for seed in range(0, 3 * 60, 3)]
+    counts = np.unique([variant.seed for variant in found if variant], return_counts=True)[1]
+    assert len(counts) == 3
+    assert counts.min() >= 8
+
+
+def test_it_tells_what_it_holds(drawn: DirectoryStore) -> None:
+    bank, scales = Bank(drawn), len(drawn.manifest(KEY).scale_sizes)
+    assert bank.spec == BankSpec(3, (0, -1), 0)
+    assert bank.scales(KEY) == scales > 1
+    assert bank.start_scales(KEY) == (0, scales - 1)
+    assert [bank.count(KEY, k) for k in (0, -1, scales - 1, scales)] == [3, 3, 3, 0]
+    assert bank.check() == (12, 0, 0)
+    assert bank.variant(KEY, scales, 0) is None
+    assert bank.variant(KEY, -scales - 1, 0) is None
+    unknown = "0" * 32 + "-" + "0" * 16
+    assert (bank.scales(unknown), bank.start_scales(unknown), bank.count(unknown, 0)) == (None, (), 0)
+    assert bank.variant(unknown, -1, 0) is None
+
+
+def test_without_a_file_it_is_empty_until_there_is_one(empty: DirectoryStore) -> None:
+    bank = Bank(MemoryStore(empty))
+    assert bank.spec is None
+    assert bank.variant(KEY, 0, 1) is None
+    assert bank.start_scales(KEY) == ()
+    assert bank.check() == (0, 0, 0)
+    draw_bank(empty, variants=1)
+    assert bank.count(KEY, 0) == 1
+    assert bank.variant(KEY, 0, 1) is not None
+    remove_bank(empty)
+    assert bank.variant(KEY, 0, 1) is None
+
+
+class _Seeds(Dataset[int]):
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        variant = self.bank.variant(KEY, 0, index)
+        assert variant is not None
+        return variant.seed
+
+
+def test_workers_and_copies_see_what_this_process_sees(drawn: DirectoryStore) -> None:
+    bank = Bank(drawn)
+    here = [_Seeds(bank)[i] for i in range(8)]
+    assert [int(seed) for seed in DataLoader(_Seeds(bank), batch_size=None, num_workers=1)] == here
+    copied = pickle.dumps(bank)
+    assert len(copied) < 1000
+    assert [_Seeds(pickle.loads(copied))[i] for i in range(8)] == here
+
+
+def test_variants_of_another_fit_are_not_given_out(full: DirectoryStore) -> None:
+    key = KEYS["a.png"]
+    full.save(key, fit(PHOTOS["a.png"][:, ::-1], CONFIG))
+    assert Bank(full).variant(str(key), 0, 1) is None
+    assert Bank(full).variant(str(KEYS["b.png"]), 0, 1) is not None
+    assert draw_bank(full).drawn == 6
+    variant = Bank(full).variant(str(key), 0, 1)
+    assert variant is not None
+    assert np.array_equal(variant.pixels, _live(full, str(key), 0, variant.seed))
+
+
+def test_variants_of_a_removed_pyramid_are_not_given_out(full: DirectoryStore) -> None:
+    full.remove(KEY)
+    assert Bank(full).variant(KEY, 0, 1) is None
+    report = draw_bank(full)
+    assert (report.drawn, report.variants) == (0, 6)
+    assert Bank(full).start_scales(KEY) == ()
+
+
+# Writers at work, and writers that were stopped
+
+
+def test_no_reader_gets_half_a_variant_while_one_is_written(tmp_path: Path) -> None:
+    store = _AnyPyramid(tmp_path)
+    spec, strips = _one_strip(2, 512)
+    done = threading.Event()
+
+    def write() -> None:
+        with BankWriter.claimed(store) as writer, writer.opened(spec, strips) as bank:
+            for seed in range(100_000):
+                bank.write(Slot(0, seed % 2, 0), seed, np.full((512, 512, 1), seed % 251, np.uint8))
+                if done.is_set():
+                    break
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        bank, seeds = Bank(store), set[int]()
+        while len(seeds) < 50 and thread.is_alive():
+            variant = bank.variant(KEY, 0, len(seeds))
+            if variant:
+                assert (variant.pixels == variant.seed % 251).all()
+                seeds.add(variant.seed)
+    finally:
+        done.set()
+        thread.join()
+    assert len(seeds) == 50
+
+
+@pytest.mark.parametrize("stopped_after", [0, 1, 2])
+def test_a_slot_whose_writer_was_stopped_is_passed_over_and_drawn_again(
+    full: DirectoryStore, monkeypatch: pytest.MonkeyPatch, stopped_after: int
+) -> None:
+    wanted = _seeds(full)
+    whole = _bytes(full)
+    put, done = module._put, list[int]()
+
+    def stop(file: Any, at: int, data: Any) -> None:
+        if len(done) == stopped_after:
+            put(file, at, bytes(data)[: len(data) // 2])
+            raise KeyboardInterrupt
+        done.append(at)
+        put(file, at, data)
+
+    monkeypatch.setattr(module, "_put", stop)
+    with pytest.raises(KeyboardInterrupt):
+        draw_bank(full, refresh=0.01)
+    monkeypatch.setattr(module, "_put", put)
+    assert _seeds(full) < wanted
+    assert len(_seeds(full)) == 2
+    report = draw_bank(full)
+    assert report.drawn == 1
+    if _seeds(full) == wanted:  # a slot whose round is lost is drawn as it was at first
+        assert _bytes(full) == whole
+    assert len(_seeds(full)) == 3
+
+
+def test_resumed_it_is_what_it_is_in_one_go(empty: DirectoryStore, drawn: DirectoryStore) -> None:
+    def stop(event: BankProgress) -> None:
+        assert event.drawn < event.total == 12
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw_bank(empty, variants=3, start_scales=[0, -1], on_event=stop)
+    assert Bank(empty).check() == (6, 6, 0)
+    assert draw_bank(empty).drawn == 6
+    assert _bytes(empty) == _bytes(drawn)
+    assert draw_bank(empty).drawn == 0
+
+
+def test_the_number_of_workers_changes_nothing(empty: DirectoryStore, drawn: DirectoryStore) -> None:
+    draw_bank(empty, variants=3, start_scales=[0, -1], jobs=2)
+    assert _bytes(empty) == _bytes(drawn)
+
+
+def test_broken_variants_are_found_passed_over_and_drawn_again(full: DirectoryStore) -> None:
+    whole = _bytes(full)
+    wanted = _seeds(full, str(KEYS["b.png"]), -1)
+    altered = bytearray(whole)
+    altered[-1] ^= 1
+    full.bank_path.write_bytes(altered)
+    assert Bank(full).check() == (11, 0, 1)
+    assert sum(len(_seeds(full, str(key), -1)) for key in KEYS.values()) == 5
+    assert draw_bank(full).drawn == 1
+    assert _bytes(full) == whole
+    assert _seeds(full, str(KEYS["b.png"]), -1) == wanted
+
+
+def test_where_every_variant_is_broken_there_is_none(full: DirectoryStore) -> None:
+    pixels = sum(photo.size for photo in PHOTOS.values()) * 6
+    full.bank_path.write_bytes(_bytes(full)[:-pixels] + bytes(pixels))
+    assert Bank(full).variant(KEY, 0, 1) is None
+    assert Bank(full).check() == (0, 0, 12)
+
+
+def test_any_altered_byte_of_the_index_is_an_error(full: DirectoryStore) -> None:
+    whole = _bytes(full)
+    slots = module._File(full.bank_path).slots_at
+    for at in range(slots):
+        if whole[at : at + 1] == b" ":
+            continue
+        full.bank_path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises((CorruptPyramidError, StoreFormatError), match=r"variants\.bank"):
+            Bank(full).variant(KEY, 0, 1)
+    for length in (0, 5, 100, slots, len(whole) - 1):
+        full.bank_path.write_bytes(whole[:length])
+        with pytest.raises(CorruptPyramidError, match="bank --rm"):
+            Bank(full).variant(KEY, 0, 1)
+    assert draw_bank(full, variants=1).variants == 2  # of nothing is kept
+
+
+def test_a_bank_of_a_newer_format_is_refused(full: DirectoryStore) -> None:
+    full.bank_path.write_bytes(_bytes(full).replace(b'"format_version": 1', b'"format_version": 9'))
+    with pytest.raises(StoreFormatError, match="newer singan-aug"):
+        Bank(full).variant(KEY, 0, 1)
+
+
+# Drawing
+
+
+def test_more_variants_and_start_scales_keep_what_is_drawn(full: DirectoryStore) -> None:
+    first, fine = _seeds(full), _seeds(full, start_scale=-1)
+    report = draw_bank(full, variants=4)
+    assert (report.drawn, report.variants) == (4, 16)
+    assert first < _seeds(full)
+    report = draw_bank(full, start_scales=[-1])
+    assert (report.drawn, report.variants) == (0, 8)
+    assert _seeds(full) == set()
+    assert fine < _seeds(full, start_scale=-1)
+    assert draw_bank(full, variants=1).variants == 2
+
+
+def test_another_seed_gives_other_variants(full: DirectoryStore) -> None:
+    before = _seeds(full)
+    assert draw_bank(full, seed=1).drawn == 12
+    assert not before & _seeds(full)
+
+
+def test_a_refresh_draws_the_oldest_anew(full: DirectoryStore) -> None:
+    first = _seeds(full)
+    assert draw_bank(full, refresh=1 / 3).drawn == 4  # one of each pyramid and start scale
+    second = _seeds(full)
+    assert len(first & second) == 2
+    draw_bank(full, refresh=2 / 3)
+    third = _seeds(full)
+    assert not first & third
+    assert len(second & third) == 1
+    variant = Bank(full).variant(KEY, 0, 0)
+    assert variant is not None
+    assert np.array_equal(variant.pixels, _live(full, KEY, 0, variant.seed))
+    assert draw_bank(full).drawn == 0
+    assert _seeds(full) == third
+
+
+def test_a_pyramid_without_the_start_scale_does_not_stop_the_others(empty: DirectoryStore) -> None:
+    photo = make_photo(20, 24, seed=3)
+    key = make_key(photo, SMALL)
+    empty.save(key, fit(photo, SMALL))
+    report = draw_bank(empty, variants=1, start_scales=[1])
+    assert (report.drawn, [name for name, _ in report.failed]) == (2, [str(key)])
+    assert "expected a start scale in 0..0" in report.failed[0][1]
+    assert draw_bank(empty, variants=1, start_scales=[0, -1]).failed == ()
+    assert Bank(empty).start_scales(str(key)) == (0,)
+
+
+def test_a_broken_pyramid_does_not_stop_the_others(empty: DirectoryStore) -> None:
+    weights = empty.root / "pyramids" / KEY[:2] / KEY / "pyramid.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    report = draw_bank(empty, variants=2)
+    assert (report.drawn, report.variants) == (2, 2)
+    assert [name for name, _ in report.failed] == [KEY]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"variants": 0},
+        {"variants": 2.5},
+        {"variants": True},
+        {"variants": 10**6},
+        {"start_scales": []},
+        {"start_scales": ["fine-ish"]},
+        {"start_scales": [0.5]},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"refresh": 0.0},
+        {"refresh": 1.5},
+        {"refresh": -0.1},
+        {"refresh": float("nan")},
+    ],
+)
+@pytest.mark.parametrize("function", [draw_bank, plan_bank])
+def test_nonsense_is_refused(fitted: DirectoryStore, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"expected .* got "):
+        function(fitted, **arguments)
+    assert not fitted.bank_path.exists()
+
+
+def test_an_empty_store_has_no_bank(tmp_path: Path) -> None:
+    with pytest.raises(MissingPyramidError, match="singan-aug fit"):
+        draw_bank(DirectoryStore(tmp_path))
+    with pytest.raises(MissingPyramidError, match="no bank"):
+        remove_bank(DirectoryStore(tmp_path))
+
+
+def test_one_writer_at_a_time(full: DirectoryStore) -> None:
+    before = _bytes(full)
+    with BankWriter.claimed(full):
+        for write in (draw_bank, remove_bank):
+            with pytest.raises(StoreWriteError, match="another process is drawing"):
+                write(full)
+    assert _bytes(full) == before
+    assert draw_bank(full).drawn == 0
+
+
+def test_without_room_nothing_is_written(full: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _bytes(full)
+    usage = shutil.disk_usage(full.root)._replace(free=10_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(StoreWriteError, match=r"takes \d+ MB, and 10 MB are free .* fewer --variants"):
+        draw_bank(full, variants=9000)
+    assert _bytes(full) == before
+    assert list((full.root / "partial").iterdir()) == []
+
+
+def test_a_disk_that_fills_up_leaves_what_is_drawn(empty: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = module._put
+
+    def fill_up(file: Any, at: int, data: Any) -> None:
+        if Bank(empty).count(KEY, 0) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        put(file, at, data)
+
+    monkeypatch.setattr(module, "_put", fill_up)
+    with pytest.raises(StoreWriteError, match="free space"):
+        draw_bank(empty, variants=4)
+    monkeypatch.setattr(module, "_put", put)
+    assert Bank(empty).count(KEY, 0) == 2
+    assert Bank(empty).variant(KEY, 0, 0) is not None
+    assert Bank(empty).check()[2] == 0
+    assert draw_bank(empty).variants == 8
+
+
+# Beside a training
+
+
+def test_it_is_refreshed_in_the_background(full: DirectoryStore) -> None:
+    first = _seeds(full)
+    with BackgroundBank(full) as background:
+        assert background.busy
+        assert not background.refresh(0.5)
+        background.wait()
+        assert _seeds(full) == first
+        assert background.refresh(0.3)
+        background.wait()
+        assert len(first & _seeds(full)) == 2
+        with pytest.raises(ConfigError, match="share"):
+            background.refresh(2.0)
+
+
+def test_it_is_drawn_in_the_background_and_leaving_stops_it(empty: DirectoryStore) -> None:
+    with BackgroundBank(empty, variants=2000) as background:
+        while Bank(empty).count(KEY, 0) == 0:
+            assert background.busy
+            time.sleep(0.01)
+    assert not background.busy
+    assert 0 < Bank(empty).count(KEY, 0) < 2000
+    assert draw_bank(empty, variants=2).variants == 4
+
+
+def test_what_goes_wrong_in_the_background_is_a_warning(tmp_path: Path) -> None:
+    background = BackgroundBank(DirectoryStore(tmp_path))
+    with pytest.warns(RuntimeWarning, match="singan-aug fit"), background:
+        background.wait()
+
+
+# The command
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    def run(*arguments: object) -> Result:
+        result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result
+
+    return run
+
+
+def test_the_command_draws_refreshes_and_removes(empty: DirectoryStore, run: Callable[..., Result]) -> None:
+    at = ("--cache", empty.root)
+    planned = json.loads(run("bank", *at, "--variants", 2, "--start-scale", -1, "--dry-run", "--json").stdout)
+    assert not empty.bank_path.exists()
+    assert (planned["pyramids"], planned["variants"], planned["to_draw"]) == (2, 4, 4)
+    made = json.loads(run("bank", *at, "--variants", 2, "--start-scale", -1, "--json").stdout)
+    assert made == {"variants": 4, "drawn": 4, "failed": {}}
+    assert 0 < len(_bytes(empty)) - planned["bytes"] < 1000
+    assert json.loads(run("bank", *at, "--dry-run", "--json").stdout)["to_draw"] == 0
+    assert "2 variants drawn" in run("bank", *at, "--refresh", 0.5).stdout
+    assert run("bank", *at, "--rm").exit_code == 0
+    assert not empty.bank_path.exists()
+    assert run("bank", *at, "--rm").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--variants", "0"], ["--refresh", "2"], ["--rm", "--variants", "3"], ["--seed", "-1"], ["--jobs", "0"]]
+)
+def test_wrong_usage_is_exit_code_2(fitted: DirectoryStore, run: Callable[..., Result], wrong: list[str]) -> None:
+    result = run("bank", "--cache", fitted.root, *wrong)
+    assert result.exit_code == 2
+    assert not fitted.bank_path.exists()
+
+
+def test_a_failed_pyramid_is_named_and_exit_code_1(empty: DirectoryStore, run: Callable[..., Result]) -> None:
+    result = run("bank", "--cache", empty.root, "--start-scale", 7, "--variants", 1)
+    assert result.exit_code == 1
+    assert all(f"singan-aug: {key}: expected a start scale" in result.stderr for key in KEYS.values())
+
+
+def test_verify_reads_the_bank_too(full: DirectoryStore, run: Callable[..., Result]) -> None:
+    at = ("--cache", full.root)
+    assert "2 of 2 pyramids and 12 of 12 variants of the bank are whole" in run("verify", *at).stdout
+    whole = _bytes(full)
+    for altered, named in ((whole[:-1] + bytes([whole[-1] ^ 1]), "1 variants are broken"), (whole[:9], "bank --rm")):
+        full.bank_path.write_bytes(altered)
+        result = run("verify", *at)
+        assert result.exit_code == 1
+        assert named in result.stderr
+        rows = json.loads(run("verify", *at, "--json").stdout)
+        assert [row["ok"] for row in rows] == [True, True, False]
+    assert run("verify", KEY, *at).exit_code == 0
