@@ -39,10 +39,10 @@ class FitConfig(BaseModel):
 
     # Patches: nothing is trained (pyramid/patches.py)
     descriptor_dims: Positive = 16  # principal components in which patches are compared
-    shift_px: NonNegative = 3.2  # standard deviation of the shift at the start scale, in its pixels
+    shift_px: NonNegative = 1.9  # standard deviation of the shift at the start scale, in its pixels
     shift_decay: Fraction = 1.0  # factor of the shift for each scale further up that a draw starts
-    shift_cells: Positive = 3  # independent shifts along the short side
-    shift_step_px: Annotated[int, Field(ge=0)] = 6  # shifts are rounded to this, so that regions move as one; 0: not
+    shift_cells: Positive = 2  # cells of the random field of shifts along the short side
+    shift_step_px: Annotated[int, Field(ge=0)] = 3  # shifts are rounded to this, so that regions move as one; 0: not
     seam_blend_px: NonNegative = 3.0  # low frequencies of neighbouring pieces are blended so far; 0: exact copies
     match_tolerance: NonNegative = 1e-2  # squared difference (in [-1, 1]) up to which a place is not improved
 

@@ -17,7 +17,7 @@ from singan_aug.images import to_signed
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.drawing import climb
 from singan_aug.pyramid.noise import generator_for
-from singan_aug.pyramid.patches import SEAM_LIMIT, PatchScale, descriptor_basis, random_shift
+from singan_aug.pyramid.patches import SEAM_LIMIT, PatchScale, _copied, descriptor_basis, random_shift
 from singan_aug.store import DirectoryStore, make_key
 from tests.conftest import make_photo
 
@@ -170,8 +170,8 @@ def test_blending_makes_a_seam_in_a_gradient_fainter() -> None:
     scale = _floors(fit(np.dstack([ramp] * 3), patches(seam_blend_px=3.0)))[-1]
     origin = _identity(scale.size)
     origin[1, :, 32:] -= 6  # a step of some 12 levels in the middle
-    exact = scale._copy(origin)
-    blended = scale._blended(exact, origin)
+    exact = _copied(scale.source, origin[None])
+    blended = scale._blended(exact, origin[None])
     steps = [float((image[0, :, :, 32] - image[0, :, :, 31]).abs().mean()) for image in (exact, blended)]
     assert steps[1] < 0.6 * steps[0]
     torch.testing.assert_close(blended[..., :10], exact[..., :10], rtol=0, atol=1e-5)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from singan_aug.errors import ConfigError, StartScaleError
-from singan_aug.transforms._start_scale import StartScale
+from singan_aug.transforms._start_scale import StartScaleRule
 
 
 def _chosen(start_scale: Any, count: int, strength: float | None = None, draws: int = 400) -> Counter[int]:
-    rule = StartScale(start_scale, strength)
+    rule = StartScaleRule(start_scale, strength)
     return Counter(rule.choose(count, seed) for seed in range(draws))
 
 
@@ -37,7 +37,7 @@ def test_a_number_is_a_scale_and_a_negative_one_counts_from_the_finest() -> None
     assert _chosen(2, 5) == {2: 400}
     assert _chosen(-1, 5) == {4: 400}
     with pytest.raises(StartScaleError, match=r"0\.\.4.*got 5"):
-        StartScale(5, None).choose(5, 0)
+        StartScaleRule(5, None).choose(5, 0)
 
 
 @pytest.mark.parametrize("given", [(1, 3), [1, 3], (3, 1), (1, -2), (-4, "fine")])
@@ -73,7 +73,7 @@ def test_strength_goes_from_the_finest_to_the_coarsest() -> None:
 
 
 def test_the_seed_decides() -> None:
-    rule = StartScale((0, 4), None)
+    rule = StartScaleRule((0, 4), None)
     assert [rule.choose(5, seed) for seed in range(50)] == [rule.choose(5, seed) for seed in range(50)]
 
 
@@ -99,4 +99,4 @@ def test_the_seed_decides() -> None:
 )
 def test_nonsense_is_refused(start_scale: Any, strength: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        StartScale(start_scale, strength)
+        StartScaleRule(start_scale, strength)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def has_outlines(path: Path) -> bool:
     return not lines or any(len(words) > BOX_VALUES for words in lines)
 
 
-def yolo_line(category: int, size: Size, points: NDArray[np.float64]) -> str:
+def yolo_line(category: int, size: Size, points: NDArray[Any]) -> str:
     """The line of a polygon, [K, 2] of x, y in pixels, or of a box, [2, 2] of its corners."""
     shares = np.clip(np.asarray(points, dtype=np.float64) / (size[1], size[0]), 0, 1)
     if len(shares) == 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,12 +14,13 @@ from singan_aug.images import to_unit
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.pyramid import Pyramid
 from singan_aug.pyramid.scale import Canvas, Scale
-from singan_aug.pyramid.scales import Size, resolve_start_scale, sizes_for
+from singan_aug.pyramid.scales import Size, StartScale, resolve_start_scale, sizes_for
 from singan_aug.pyramid.threads import one_thread
 
 __all__ = ["Traced", "climb", "draw", "reconstruct", "trace"]
 
-BATCH = 16  # draws made at once; more take more memory and no less time
+BATCH = 16  # draws made at once, at most; more take more memory and no less time
+BATCH_PX = BATCH * 64 * 64  # and pixels of them, on a CPU: what its caches hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class Traced:
 def draw(
     pyramid: Pyramid,
     n: int = 1,
-    start_scale: int = 0,
+    start_scale: StartScale = 0,
     size: Size | None = None,
     seed: int = 0,
 ) -> Tensor:
@@ -44,7 +46,8 @@ def draw(
         pyramid: what to draw from.
         n: how many, at least 1. The i-th depends on (seed, i) alone, not on n.
         start_scale: 0 (coarsest: new global structure) to `len(pyramid) - 1` (finest: texture alone); negative ones
-            count from the finest. The scales below it give the reconstruction, as if z* had been fed to them.
+            count from the finest; "coarse", "medium" or "fine" of whatever scales there are. The scales below it give
+            the reconstruction, as if z* had been fed to them.
         size: (height, width) of the variants from any start scale; the source's by default.
         seed: same seed, same pixels on one device.
 
@@ -58,7 +61,7 @@ def draw(
 def trace(
     pyramid: Pyramid,
     n: int = 1,
-    start_scale: int = 0,
+    start_scale: StartScale = 0,
     size: Size | None = None,
     seed: int = 0,
 ) -> Traced:
@@ -73,10 +76,11 @@ def trace(
         raise ValueError(f"expected a size of at least 1x1, got {size}")
     own = tuple(scale.size for scale in pyramid.scales)
     sizes = own if size is None else sizes_for(own, size)
+    batch = min(BATCH, max(1, BATCH_PX // math.prod(sizes[-1]))) if pyramid.device.type == "cpu" else BATCH
     images, origins = [], []
     with torch.inference_mode(), one_thread():
-        for first in range(0, n, BATCH):
-            generators = [generator_for(seed, i) for i in range(first, min(first + BATCH, n))]
+        for first in range(0, n, batch):
+            generators = [generator_for(seed, i) for i in range(first, min(first + batch, n))]
             canvas = climb(pyramid.scales[start:], sizes[start:], generators, pyramid.config)
             images.append(to_unit(canvas.image))
             if canvas.origin is not None:

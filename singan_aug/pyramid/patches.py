@@ -2,7 +2,7 @@
 
 A draw starts by shifting regions of the source at the start scale, then finds for every pixel the place in the source
 whose surroundings fit best, and copies that. Each finer scale takes the coordinates over, improves them where they do
-not fit (a few candidates: the neighbours' coordinates, and one pixel around), and copies again, so that the finest
+not fit (a few candidates: the neighbours' coordinates, continued), and copies again, so that the finest
 scale is made of true pixels in coherent pieces. Where two pieces meet, their low frequencies are blended.
 
 Sources: patch nearest neighbours in place of a GAN at every scale, and the normalisation of distances that makes a draw
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,9 @@ __all__ = ["PatchScale", "descriptor_basis", "patch_scales"]
 
 COMPLETENESS = 5e-3  # GPNN's alpha: smaller makes a draw use more of the source
 EXHAUSTIVE = 2_000_000  # pairs of places up to which every one is compared with every other
-REACHES = (1, 2)  # pixels from which neighbours' coordinates are taken over
+STEPS = ((1, 0), (-1, 0), (0, 1), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2))  # whose coordinates are taken over
+MARGIN = 2  # of places that resemble nothing around the source, so that no candidate needs clamping
+FAR = 1e3  # a descriptor that resembles nothing: those of images are of the order of 1
 SEAM_LIMIT = 0.15  # steps in brightness (in [-1, 1]) well above this are edges, not seams
 SAMPLED = 2000  # patches from which the descriptors' basis is made
 
@@ -49,8 +51,10 @@ class PatchScale(Scale):
 
     @cached_property
     def described(self) -> Tensor:
-        """[h * w, D]: what every place of the source looks like from the scale below, which a draw is compared with."""
-        return self._describe(resize(self.entering, self.size, self.resample))
+        """[h + 2 MARGIN, w + 2 MARGIN, D], half precision: what every place of the source looks like from the scale
+        below, which a draw is compared with."""
+        described = self._describe(resize(self.entering, self.size, self.resample))[0]
+        return F.pad(described, (0, 0, MARGIN, MARGIN, MARGIN, 3 * MARGIN + 1), value=FAR).half()
 
     @cached_property
     def low(self) -> Tensor:
@@ -66,15 +70,13 @@ class PatchScale(Scale):
         self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator], config: FitConfig
     ) -> Canvas:
         """Shift regions of the source where the draw starts; elsewhere follow the coordinates from below."""
-        canvases = []
-        for i, generator in enumerate(generators):
-            if below is None:
-                canvases.append(self._begin(size, generator, config))
-            else:
-                assert below.origin is not None
-                canvases.append(self._follow(below.image[i : i + 1], below.origin[i], size, config))
-        images, origins = zip(*((self._blended(image, origin), origin) for image, origin in canvases), strict=True)
-        return Canvas(torch.cat(images), torch.stack(origins))
+        if below is None:
+            origin = self._begin(size, generators, config)
+        else:
+            assert below.origin is not None
+            seen = resize(below.image, size, self.resample)
+            origin = self._improve(seen, self._upsampled(below.origin, size), config)
+        return Canvas(self._blended(_copied(self.source, origin), origin), origin)
 
     def reconstruct(self, config: FitConfig) -> Tensor:
         """The source: unshifted, every place is its own best match."""
@@ -86,48 +88,38 @@ class PatchScale(Scale):
         named = {"source": self.source, "entering": self.entering, "basis": self.basis, "described": self.described}
         return {**named, "low": self.low, "lower": self.lower} if self.blend_px else named
 
-    def _begin(self, size: Size, generator: torch.Generator, config: FitConfig) -> tuple[Tensor, Tensor]:
-        shift = random_shift(size, generator, self.index, config).to(self.source.device)
-        origin = self._identity(size) + shift
+    def _begin(self, size: Size, generators: Sequence[torch.Generator], config: FitConfig) -> Tensor:
+        shift = torch.cat([random_shift(size, generator, self.index, config) for generator in generators])
+        origin = self._identity(size) + shift.to(self.source.device)
         if size[0] * size[1] * self.size[0] * self.size[1] <= EXHAUSTIVE:
-            origin = self._best_of_all(self._copy(self._clamped(*origin)))
-        else:  # nothing would mend the streaks that coordinates clamped at an edge make
-            origin = self._clamped(*_mirrored(origin, self.size))
-            origin = self._improve(self._copy(origin), origin, config)
-        return self._copy(origin), origin
-
-    def _follow(self, below: Tensor, origin: Tensor, size: Size, config: FitConfig) -> tuple[Tensor, Tensor]:
-        finer = self._improve(resize(below, size, self.resample), self._upsampled(origin, size), config)
-        return self._copy(finer), finer
+            origin = self._clamped(origin)
+            return self._best_of_all(_copied(self.source, origin), origin)
+        # Nothing would mend the streaks that coordinates clamped at an edge make.
+        origin = self._clamped(_mirrored(origin, self.size))
+        return self._improve(_copied(self.source, origin), origin, config)
 
     def _identity(self, size: Size) -> Tensor:
         """[2, *size]: where each pixel of a canvas lies in the source when one is spread over the other."""
         device = self.source.device
-        rows = (torch.arange(size[0], device=device) + 0.5) * self.size[0] / size[0] - 0.5
-        columns = (torch.arange(size[1], device=device) + 0.5) * self.size[1] / size[1] - 0.5
+        rows = (torch.arange(size[0], device=device) + 0.5) * (self.size[0] / size[0]) - 0.5
+        columns = (torch.arange(size[1], device=device) + 0.5) * (self.size[1] / size[1]) - 0.5
         return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
 
     def _upsampled(self, origin: Tensor, size: Size) -> Tensor:
-        """Coordinates at the scale below, [2, h', w'], as coordinates here, [2, *size]: pieces stay pieces."""
-        coarse = (self.entering.shape[-2], self.entering.shape[-1])
-        height, width = origin.shape[-2:]
-        grow = torch.tensor([self.size[0] / coarse[0], self.size[1] / coarse[1]], device=origin.device)
-        rows = (torch.arange(size[0], device=origin.device) + 0.5) * height / size[0]
-        columns = (torch.arange(size[1], device=origin.device) + 0.5) * width / size[1]
-        near_rows, near_columns = rows.long().clamp(max=height - 1), columns.long().clamp(max=width - 1)
-        near = origin[:, near_rows][:, :, near_columns].float()
-        # Inside the coarse pixel a canvas pixel came from, it keeps its place: that is what copies detail.
-        down = (near[0] + 0.5) * grow[0] + (rows - near_rows - 0.5)[:, None] * size[0] / height - 0.5
-        right = (near[1] + 0.5) * grow[1] + (columns - near_columns - 0.5)[None] * size[1] / width - 0.5
-        return self._clamped(down, right)
+        """Coordinates at the scale below, [N, 2, h', w'], as coordinates here, [N, 2, *size]: pieces stay pieces."""
+        finer = F.interpolate(origin.float(), size, mode="nearest-exact")
+        for axis in (0, 1):
+            grow = self.size[axis] / self.entering.shape[2 + axis]
+            # Inside the coarse pixel a canvas pixel came from, it keeps its place: that is what copies detail.
+            inside = _inside(origin.shape[2 + axis], size[axis], origin.device) + (0.5 * grow - 0.5)
+            finer[:, axis].mul_(grow).add_(inside[:, None] if axis == 0 else inside)
+        return self._clamped(finer)
 
-    def _clamped(self, rows: Tensor, columns: Tensor) -> Tensor:
-        height, width = self.size
-        return torch.stack([rows.round().long().clamp(0, height - 1), columns.round().long().clamp(0, width - 1)])
-
-    def _copy(self, origin: Tensor) -> Tensor:
-        """[1, C, h, w]: the source's pixels at `origin`, [2, h, w]."""
-        return self.source[0][:, origin[0], origin[1]][None]
+    def _clamped(self, origin: Tensor) -> Tensor:
+        origin = origin.round_()
+        for axis in (0, 1):
+            origin[:, axis].clamp_(0, self.size[axis] - 1)
+        return origin.long()
 
     def _blended(self, image: Tensor, origin: Tensor) -> Tensor:
         """The image, [1, C, h, w], with the low frequencies of neighbouring pieces blended; a mask is left as it is.
@@ -137,68 +129,136 @@ class PatchScale(Scale):
         """
         if not self.blend_px:
             return image
-        rows, columns = origin
-        step = blur(self.low[..., rows, columns], self.blend_px) - self.lower[..., rows, columns]
+        step = blur(_copied(self.low, origin), self.blend_px) - _copied(self.lower, origin)
         step = step * torch.exp(-((step.abs().amax(1, keepdim=True) / SEAM_LIMIT) ** 2))
         return torch.cat([image[:, :3] + step, image[:, 3:]], dim=1)
 
-    def _describe(self, image: Tensor) -> Tensor:
-        """[h * w, D]: the patch around every pixel of [1, C, h, w], in the basis; edges are repeated."""
+    def _describe(self, image: Tensor, margin: int = 0) -> Tensor:
+        """[N, h, w, D]: the patch around every pixel of [N, C, h, w], in the basis; edges are repeated."""
         patch_px = self.basis.shape[-1]
-        padded = F.pad(image, (patch_px // 2,) * 4, mode="replicate")
-        return (F.conv2d(padded, self.basis) / patch_px)[0].flatten(1).T.contiguous()
+        padded = F.pad(image, (patch_px // 2 + margin,) * 4, mode="replicate").contiguous(
+            memory_format=torch.channels_last
+        )
+        return F.conv2d(padded, self.basis / patch_px).permute(0, 2, 3, 1)
 
-    def _best_of_all(self, image: Tensor) -> Tensor:
-        """The best place for every pixel, all compared with all; places in demand elsewhere count as less good."""
-        wanted = self._describe(image)
-        distance = torch.cdist(wanted, self.described).square()
-        best = (distance / (COMPLETENESS + distance.min(dim=0).values)).argmin(dim=1)
-        return torch.stack([best // self.size[1], best % self.size[1]]).reshape(2, *image.shape[-2:])
+    def _distance(self, wanted: Tensor, places: Tensor) -> Tensor:
+        """[K, A]: the squared distance of A descriptors, [A, D], from those of K candidates for each, [K, A]."""
+        found = self.described.flatten(0, 1).index_select(0, places.flatten()).float()
+        return found.view(*places.shape, wanted.shape[1]).sub_(wanted).square_().sum(-1)
+
+    def _best_of_all(self, image: Tensor, origin: Tensor) -> Tensor:
+        """The best places for pixels at seams, all compared with all; those in demand elsewhere count as less good."""
+        known = self.described[MARGIN : MARGIN + self.size[0], MARGIN:-MARGIN].flatten(0, 1).float()
+        known = torch.cat([known, known.square().sum(1, keepdim=True), torch.ones_like(known[:, :1])], dim=1)
+        places = origin[:, 0] * self.size[1] + origin[:, 1]
+        seams = _seams(origin).flatten(1)
+        for own, wanted, seam in zip(places.flatten(1), self._describe(image).flatten(1, 2), seams, strict=True):
+            active = seam.nonzero()[:, 0]
+            if not len(active):
+                continue
+            seen = wanted.index_select(0, active)
+            seen = torch.cat([-2 * seen, torch.ones_like(seen[:, :1]), seen.square().sum(1, keepdim=True)], dim=1)
+            distance = (seen @ known.T).clamp_(min=0)  # |a - b|^2 as one product
+            nearest = distance.amin(dim=0).index_fill_(0, own[~seam], 0.0)
+            own.index_copy_(0, active, _argmin(distance.mul_(1 / (COMPLETENESS + nearest))))
+        return torch.stack([places // self.size[1], places % self.size[1]], dim=1)
 
     def _improve(self, image: Tensor, origin: Tensor, config: FitConfig) -> Tensor:
-        """Better places for the pixels of `image`, [1, C, h, w], whose own, `origin` [2, h, w], do not fit."""
-        height, width = self.size
-        rows, columns = origin.flatten(1)
-        wanted = self._describe(image)
-        distance = (self.described[rows * width + columns] - wanted).square().sum(1)
-        active = (distance > config.match_tolerance).nonzero()[:, 0]
-        down, right = active // image.shape[-1], active % image.shape[-1]
-        wanted, distance = wanted[active], distance[active]
-        rows, columns = rows.clone(), columns.clone()
+        """Better places for the pixels of `image`, [N, C, h, w], whose own, `origin` [N, 2, h, w], do not fit.
 
-        def consider(new_rows: Tensor, new_columns: Tensor) -> None:
-            new_rows, new_columns = new_rows.clamp(0, height - 1), new_columns.clamp(0, width - 1)
-            new = (self.described[new_rows * width + new_columns] - wanted).square().sum(1)
-            better = new < distance
-            distance[better] = new[better]
-            rows[active[better]], columns[active[better]] = new_rows[better], new_columns[better]
+        Where all neighbours lead to the same place there is nothing to choose from, so only seams are looked at.
+        """
+        stride, canvas_stride = self.size[1] + 2 * MARGIN, image.shape[3] + 2 * MARGIN
+        nowhere = (self.size[0] + 3 * MARGIN) * stride + MARGIN  # no step leads from there to the source
+        places = (origin[:, 0] + MARGIN) * stride + (origin[:, 1] + MARGIN)
+        canvas = F.pad(places, (MARGIN,) * 4, value=nowhere)
+        active = F.pad(_seams(origin), (MARGIN,) * 4).flatten().nonzero()[:, 0]
+        own = canvas.flatten().index_select(0, active)
+        wanted = self._describe(image, MARGIN).flatten(0, 2).index_select(0, active)
+        distance = self._distance(wanted, own[None])[0]
+        unfit = (distance > config.match_tolerance).nonzero()[:, 0]
+        if not len(unfit):
+            return origin
+        active, own, wanted, distance = (kept.index_select(0, unfit) for kept in (active, own, wanted, distance))
+        back = torch.tensor([[-down * canvas_stride - right] for down, right in STEPS], device=origin.device)
+        onward = torch.tensor([[down * stride + right] for down, right in STEPS], device=origin.device)
+        near = active + back
+        candidates = canvas.flatten().index_select(0, near.flatten()).view_as(near).add_(onward)
+        best, which = self._distance(wanted, candidates).min(0)
+        better = torch.where(best < distance, candidates.gather(0, which[None])[0], own)
+        places = canvas.flatten().index_copy_(0, active, better).view_as(canvas)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+        return torch.stack([places // stride - MARGIN, places % stride - MARGIN], dim=1)
 
-        for reach in REACHES:
-            for step_down, step_right in ((reach, 0), (-reach, 0), (0, reach), (0, -reach)):
-                neighbour = (down - step_down).clamp(0, image.shape[-2] - 1) * image.shape[-1]
-                neighbour = neighbour + (right - step_right).clamp(0, image.shape[-1] - 1)
-                consider(rows[neighbour] + step_down, columns[neighbour] + step_right)
-        for step_down, step_right in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-            consider(rows[active] + step_down, columns[active] + step_right)
-        return torch.stack([rows, columns]).reshape(origin.shape)
+
+def _copied(source: Tensor, origin: Tensor) -> Tensor:
+    """[N, C, h, w]: the pixels of a source, [1, C, h', w'], at `origin`, [N, 2, h, w]."""
+    places = origin[:, 0] * source.shape[3] + origin[:, 1]
+    pixels = source[0].flatten(1).index_select(1, places.flatten())
+    return pixels.view(-1, *places.shape).transpose(0, 1)
+
+
+def _seams(origin: Tensor) -> Tensor:
+    """[N, h, w]: where coordinates, [N, 2, h, w], do not continue those of the pixels MARGIN away."""
+    height, width = origin.shape[2:]
+    pieces = (origin[:, 0] << 32) + origin[:, 1] - _unmoved(height, width, origin.device)
+    seams = torch.zeros_like(pieces, dtype=torch.bool)
+    for dim in (1, 2):
+        n = pieces.shape[dim] - MARGIN
+        if n > 0:
+            apart = pieces.narrow(dim, 0, n) != pieces.narrow(dim, MARGIN, n)
+            seams.narrow(dim, 0, n).logical_or_(apart)
+            seams.narrow(dim, MARGIN, n).logical_or_(apart)
+    return seams
+
+
+@lru_cache(maxsize=64)
+def _unmoved(height: int, width: int, device: torch.device) -> Tensor:
+    """[h, w]: row and column of each pixel as one number."""
+    return (torch.arange(height, device=device)[:, None] << 32) + torch.arange(width, device=device)
+
+
+@lru_cache(maxsize=256)
+def _inside(coarse: int, side: int, device: torch.device) -> Tensor:
+    """[side]: how far from the middle of the coarse pixel it lies in a pixel lies, in pixels."""
+    place = (torch.arange(side, device=device) + 0.5) * (coarse / side)
+    return (place - place.long().clamp_(max=coarse - 1) - 0.5) * (side / coarse)
+
+
+def _argmin(distance: Tensor) -> Tensor:
+    """[A]: the column of the least of each row of [A, B], none negative; about, to some 12 bits.
+
+    Floats that are not negative are ordered as integers are. With its column in the lowest bits of each, one minimum
+    finds both, several times as fast as argmin.
+    """
+    columns = torch.arange(distance.shape[1], dtype=torch.int32, device=distance.device)
+    low = (1 << (distance.shape[1] - 1).bit_length()) - 1
+    return distance.view(torch.int32).bitwise_and_(~low).bitwise_or_(columns).amin(1).bitwise_and_(low).long()
 
 
 def _mirrored(origin: Tensor, size: Size) -> Tensor:
-    """Coordinates [2, h, w] beyond an edge, mirrored at it."""
-    last = torch.tensor([size[0] - 1.0, size[1] - 1.0], device=origin.device)[:, None, None]
+    """Coordinates [N, 2, h, w] beyond an edge, mirrored at it."""
+    last = torch.tensor([side - 1.0 for side in size], device=origin.device)[:, None, None]
     return last - (last - origin.abs()).abs()
 
 
 def random_shift(size: Size, generator: torch.Generator, scale: int, config: FitConfig) -> Tensor:
-    """How far each pixel of a canvas moves, [2, *size] in pixels: smooth, then rounded so that regions move as one.
+    """How far each pixel of a canvas moves, [1, 2, *size] in pixels: smooth, then rounded so that regions move as one.
 
-    Standard deviation `shift_px * shift_decay^scale`, steps of `shift_step_px`.
+    Standard deviation about `shift_px * shift_decay^scale`, steps of `shift_step_px`. The field is the curl of a random
+    stream function (Bridson et al. 2007, "Curl-noise for procedural fluid flow"): without divergence it neither thins
+    out nor crowds what it moves, so that a draw holds everything in the source's proportions.
     """
-    cells = [max(1, round(config.shift_cells * side / min(size))) + 1 for side in size]
-    coarse = torch.randn(1, 2, *cells, generator=generator) * config.shift_px * config.shift_decay**scale
-    smooth = F.interpolate(coarse, size, mode="bicubic", align_corners=True)[0]
+    height, width = size
+    cells = [max(1, round(config.shift_cells * side / min(size))) for side in size]
+    coarse = torch.randn(1, 1, cells[0] + 1, cells[1] + 1, generator=generator)
+    stream = F.interpolate(coarse, (height + 1, width + 1), mode="bicubic", align_corners=True)
+    across, down = stream.diff(dim=3), stream.diff(dim=2)
+    curl = torch.cat([across[:, :, 1:] + across[:, :, :-1], -down[..., 1:] - down[..., :-1]], dim=1) / 2
+    cell_px = min(size) / config.shift_cells
+    # From cell to cell the stream function differs by sqrt(2) on average.
+    shift = curl * (cell_px * config.shift_px * config.shift_decay**scale / 2**0.5)
     step = config.shift_step_px
-    return (smooth / step).round() * step if step else smooth
+    return (shift / step).round() * step if step else shift
 
 
 def descriptor_basis(image: Tensor, patch_px: int, dims: int, generator: torch.Generator) -> Tensor:

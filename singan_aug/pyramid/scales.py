@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import ImageError, StartScaleError
 
 __all__ = [
     "SMALLEST_SIDE_PX",
+    "START_WORDS",
     "Size",
+    "StartScale",
     "resolve_start_scale",
     "scale_sizes",
     "scale_widths",
@@ -19,6 +22,12 @@ __all__ = [
 ]
 
 Size = tuple[int, int]  # (height, width)
+
+StartScale = int | str  # 0 the coarsest, negative ones from the finest, or one of START_WORDS
+
+START_WORDS = {"coarse": 0.0, "medium": 0.5, "fine": 1.0}  # how far from the coarsest to the finest scale
+
+_NUMBER = re.compile(r"-?\d+")  # as a command line, or JSON's keys, have it
 
 SMALLEST_SIDE_PX = 12  # below it an 11 px receptive field sees the whole side and there is nothing to rearrange
 
@@ -70,13 +79,19 @@ def sizes_for(sizes: tuple[Size, ...], finest: Size) -> tuple[Size, ...]:
     return (*((max(1, round(h * tall)), max(1, round(w * wide))) for h, w in sizes[:-1]), finest)
 
 
-def resolve_start_scale(start_scale: int, count: int) -> int:
-    """A start scale in 0..count-1; negative ones count from the finest. Raises `StartScaleError` for any other."""
-    scale = start_scale + count if start_scale < 0 else start_scale
-    if not 0 <= scale < count:
+def resolve_start_scale(start_scale: StartScale, count: int) -> int:
+    """A start scale as one of 0..count-1; negative ones count from the finest, words mean a place between the ends.
+
+    Raises `StartScaleError` for any other.
+    """
+    if isinstance(start_scale, str) and start_scale in START_WORDS:
+        return start_scale_at(START_WORDS[start_scale], count)
+    number = int(start_scale) if isinstance(start_scale, str) and _NUMBER.fullmatch(start_scale) else start_scale
+    scale = number + count if isinstance(number, int) and number < 0 else number
+    if not isinstance(scale, int) or not 0 <= scale < count:
         raise StartScaleError(
-            f"expected a start scale in 0..{count - 1} (or -{count}..-1, counted from the finest), got {start_scale}: "
-            f"this pyramid has {count} scale{'s' if count > 1 else ''}"
+            f"expected a start scale in 0..{count - 1} (or -{count}..-1, counted from the finest; or "
+            f"{', '.join(START_WORDS)}), got {start_scale}: this pyramid has {count} scale{'s' if count > 1 else ''}"
         )
     return scale
 

@@ -33,7 +33,7 @@ from singan_aug.store import (
     open_store,
 )
 from singan_aug.transforms._labels import carry_mask, sample_field
-from singan_aug.transforms._start_scale import StartScale
+from singan_aug.transforms._start_scale import StartScaleRule
 from singan_aug.transforms._tally import Tally
 
 __all__ = ["Labels", "OnMiss", "Settings", "Variant", "VariantSource"]
@@ -53,7 +53,7 @@ _KEY = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{16})?")
 class Settings:
     """What every adapter lets its user choose, under the same names."""
 
-    start_scale: Any = None  # as `StartScale` takes it; "medium" where neither it nor a strength is given
+    start_scale: Any = None  # as `StartScaleRule` takes it; "medium" where neither it nor a strength is given
     strength: float | None = None  # 0 to 10, in place of a start scale
     store: str | None = None  # folder; the default store for None
     config: FitConfig | None = None  # pyramids of this config alone; the one fitted last for None
@@ -99,7 +99,7 @@ class VariantSource:
         self.location = str(default_location()) if settings.store is None else settings.store
         by_default = "medium" if settings.strength is None else None
         chosen = by_default if settings.start_scale is None else settings.start_scale
-        self._start_scale = StartScale(chosen, settings.strength)
+        self._start_scale = StartScaleRule(chosen, settings.strength)
         self._tally = Tally((DRAWN, BANKED, LEFT, MISSED))
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
         self._open()

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from singan_aug.errors import ConfigError
-from singan_aug.pyramid.scales import resolve_start_scale, start_scale_at
+from singan_aug.pyramid.scales import START_WORDS, StartScale, resolve_start_scale, start_scale_at
 
-__all__ = ["STRENGTHS", "WORDS", "StartScale"]
+__all__ = ["STRENGTHS", "StartScaleRule"]
 
-WORDS = {"coarse": 0.0, "medium": 0.5, "fine": 1.0}  # how far from the coarsest to the finest scale
 STRENGTHS = (0, 10)  # RandAugment's magnitudes: the least and the most
 
 
-class StartScale:
+class StartScaleRule:
     """A rule that gives the start scale of each draw.
 
     Args:
@@ -32,8 +31,8 @@ class StartScale:
         if strength is not None and start_scale is not None:
             raise ConfigError(f"expected start_scale or strength, got both ({start_scale!r} and {strength!r})")
         self._strength = None if strength is None else _checked_strength(strength)
-        self._weights: dict[int | str, float] = {}
-        self._range: tuple[int | str, int | str] | None = None
+        self._weights: dict[StartScale, float] = {}
+        self._range: tuple[StartScale, StartScale] | None = None
         if isinstance(start_scale, Mapping):
             self._weights = _checked_weights(start_scale)
         elif isinstance(start_scale, list | tuple):
@@ -56,28 +55,28 @@ class StartScale:
             first, last = (_clipped(end, count) for end in self._range)
             return rng.randint(min(first, last), max(first, last))
         chosen = rng.choices(list(self._weights), list(self._weights.values()))[0]
-        return start_scale_at(WORDS[chosen], count) if isinstance(chosen, str) else resolve_start_scale(chosen, count)
+        return resolve_start_scale(chosen, count)
 
 
-def _clipped(end: int | str, count: int) -> int:
+def _clipped(end: StartScale, count: int) -> int:
     if isinstance(end, str):
-        return start_scale_at(WORDS[end], count)
+        return resolve_start_scale(end, count)
     return min(max(end + count if end < 0 else end, 0), count - 1)
 
 
-def _checked_one(value: Any) -> int | str:
+def _checked_one(value: Any) -> StartScale:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and value in WORDS:
+    if isinstance(value, str) and value in START_WORDS:
         return value
     raise ConfigError(
-        f"expected start_scale to be an int, {', '.join(map(repr, WORDS))}, a range (first, last) of these "
+        f"expected start_scale to be an int, {', '.join(map(repr, START_WORDS))}, a range (first, last) of these "
         f"or weights {{scale: weight}}, got {value!r}"
     )
 
 
-def _checked_weights(weights: Mapping[Any, Any]) -> dict[int | str, float]:
-    checked: dict[int | str, float] = {}
+def _checked_weights(weights: Mapping[Any, Any]) -> dict[StartScale, float]:
+    checked: dict[StartScale, float] = {}
     for scale, weight in weights.items():
         number = isinstance(scale, str) and scale.lstrip("-").isdigit()  # JSON turns the keys of a mapping into words
         if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight < float("inf"):

@@ -236,8 +236,8 @@ def _carried_boxes(boxes: NDArray[Any], field: torch.Tensor, instances: list[Any
         if len(masks) == len(boxes):
             found, survives = boxes_of(torch.stack([_planes(mask).any(0) for mask in masks]))
             shares = found.numpy() / np.array([width, height, width, height])
-            boxes = np.concatenate([shares, boxes[:, 4:]], axis=1).astype(boxes.dtype)
-            return boxes[survives.numpy()]
+            carried = np.concatenate([shares, boxes[:, 4:]], axis=1)[survives.numpy()]
+            return np.asarray(carried, boxes.dtype)
     carry_boxes(torch.from_numpy(boxes[:, :4].copy()), keeps_layout=keeps_layout)
     return boxes
 
@@ -245,8 +245,8 @@ def _carried_boxes(boxes: NDArray[Any], field: torch.Tensor, instances: list[Any
 def _carried_points(points: NDArray[Any], field: torch.Tensor) -> NDArray[Any]:
     """Points [N, x, y and more], counted from the middle of the first pixel; rows of lost ones are left out."""
     moved, visible = carry_keypoints(torch.from_numpy(points[:, :2] + 0.5), field)
-    points = np.concatenate([moved.numpy() - 0.5, points[:, 2:]], axis=1).astype(points.dtype)
-    return points[visible.numpy()]
+    carried = np.concatenate([moved.numpy() - 0.5, points[:, 2:]], axis=1)[visible.numpy()]
+    return np.asarray(carried, points.dtype)
 
 
 def _seed(generator: np.random.Generator) -> int:

@@ -1,0 +1,84 @@
+"""`singan-aug export`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from singan_aug.cli._app import FAILED, AsJson, Cache, Seed, app, reported
+from singan_aug.display import complain, say, show_json
+from singan_aug.store import open_store
+
+
+class Originals(StrEnum):
+    """What becomes of the images that variants are drawn of."""
+
+    copy = "copy"
+    link = "link"
+    none = "none"
+
+
+@app.command()
+@reported
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The dataset, its images fitted.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to; a new or empty folder.")],
+    variants: Annotated[int, typer.Option(min=0, help="How many of each image.")] = 4,
+    start_scale: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="As of `draw`; given several times, variants take turns. Default: 1.",
+            show_default=False,
+        ),
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(help="imagefolder, coco, yolo, masks (images/ and masks/); auto looks at the folder.")
+    ] = "auto",
+    annotations: Annotated[
+        Path | None, typer.Option(help="The COCO file, where the folder has several.", show_default=False)
+    ] = None,
+    originals: Annotated[
+        Originals, typer.Option(help="Copy them beside their variants, link them (hard links), or leave them out.")
+    ] = Originals.copy,
+    seed: Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help="Write over what is in OUT.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes. Default: as many as pay.", show_default=False)
+    ] = None,
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write an augmented copy of a dataset folder, its labels carried along, for tools that take no transform.
+
+    Run it again after an interruption, or when images were added and fitted: what is there is kept.
+    """
+    from singan_aug.export import Settings, export_dataset  # imports torch
+
+    settings = Settings(layout, variants, tuple(start_scale or (1,)), originals.value, seed)
+    report = export_dataset(
+        folder,
+        out,
+        open_store(cache),
+        settings,
+        annotations=annotations,
+        jobs=jobs,
+        force=force,
+        on_event=lambda outcome: complain(f"{outcome.path}: {outcome.message}") if outcome.message else None,
+    )
+    counts = {status: len(report.with_status(status)) for status in ("exported", "present", "copied", "failed")}
+    if as_json:
+        rows = [{"path": str(o.path), "status": o.status, "message": o.message} for o in report.outcomes]
+        show_json({"layout": report.layout, **counts, "variants": report.variants, "out": str(out), "images": rows})
+    else:
+        parts = [f"{counts['exported']} images exported"]
+        parts += [f"{counts['present']} already there"] if counts["present"] else []
+        parts += [f"{counts['copied']} copied, nothing in their folders being fitted"] if counts["copied"] else []
+        parts += [f"{counts['failed']} failed"] if counts["failed"] else []
+        say(f"{', '.join(parts)}; {report.variants} variants in {out} (layout {report.layout})")
+        for outcome in report.with_status("failed"):
+            say(f"failed: {outcome.path}: {outcome.message}")
+    if counts["failed"]:
+        raise typer.Exit(FAILED)
