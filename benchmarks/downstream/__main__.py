@@ -8,6 +8,7 @@ made is kept in `--work`, and an interrupted run goes on from there. Needs scipy
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -71,8 +72,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--arms", nargs="+", type=parse_arm, metavar="ARM", help="such as trivial, trivial+medium@0.25")
     parser.add_argument("--images", nargs="+", type=int, metavar="N", help="images per class")
+    parser.add_argument("--size", type=int, metavar="PX", help="side that images are shrunk to")
     parser.add_argument("--splits", type=int, help="choices of training images, at least 2")
     parser.add_argument("--seeds", type=int, help="runs of each split")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="of the fast preset")
     parser.add_argument("--limit", type=int, help="steps of training at most: to try a suite out")
     parser.add_argument("--work", type=Path, default=Path("build/downstream"), metavar="DIR", help="what is kept")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the result; default results/downstream/SUITE.json")
@@ -94,9 +97,16 @@ def _protocol(options: argparse.Namespace) -> Protocol:
     else:
         protocol = SUITES[options.suite]
     changes: dict[str, Any] = {"splits": options.splits, "seeds": options.seeds, "steps": options.limit}
+    changes["size_px"] = options.size
     changes["arms"] = tuple(arm.name for arm in options.arms) if options.arms else None
     changes["rare" if protocol.rare else "images_per_class"] = tuple(options.images) if options.images else None
+    changes["fit"] = {**protocol.fit, **{name: json.loads(value) for name, value in map(_setting, options.set)}}
     return replace(protocol, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
 
 
 def _counts(protocol: Protocol, count: int, split: int, classes: int) -> list[int]:
