@@ -79,6 +79,16 @@ def test_a_folder_of_ones_own_gives_a_result(own: Path, tmp_path: Path) -> None:
     assert (declared["steps"], declared["splits"], declared["seeds"]) == (2, 2, 2)
 
 
+def test_counts_beyond_the_smallest_class_are_left_out(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = _run(own, tmp_path, "--images", "1", "25", "--arms", "none")
+    assert {cell["images"] for cell in _of(result, "cell")} == {1}
+    assert "5 images to train on: without [25]" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="expected 25 images a class to train on, got 5"):
+        _run(own, tmp_path, "--images", "25")
+
+
 def test_what_is_finished_is_not_made_again(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _run(own, tmp_path)
     monkeypatch.setattr(downstream, "_train", lambda *_: pytest.fail("trained again"))
@@ -103,6 +113,27 @@ def test_a_changed_protocol_shares_no_cells(own: Path, tmp_path: Path) -> None:
     _run(own, tmp_path, "--limit", "3")
     _run(own, tmp_path, "--set", "shift_px=1.5")
     assert len(list((tmp_path / "own-tiles").iterdir())) == 3
+
+
+def test_a_set_with_masks_gives_a_result(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "set" / "weizmann_horses" / folder).mkdir(parents=True)
+    top = tmp_path / "set" / "weizmann_horses"
+    for i in range(8):
+        pixels = make_photo(40, 44, seed=i)
+        pixels_to_pil(pixels).save(top / "images" / f"{i}.png")
+        Image.fromarray(np.where(pixels[..., 0] > 120, 255, 0).astype(np.uint8)).save(top / "masks" / f"{i}.png")
+    (top / "duplicates.csv").write_text("drop,same_as\n7,6\n")
+    arms = ["--arms", "flip_crop", "flip_crop+fine", "flip_crop+fine_apart"]
+    sizes = ["--images", "2", "--splits", "2", "--seeds", "1", "--limit", "2", "--size", "32"]
+    out = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "r.json")]
+    downstream.main(["--suite", "horses", "--data", str(tmp_path / "set"), *arms, *sizes, *out])
+    result = json.loads((tmp_path / "r.json").read_text())
+    jsonschema.validate(result, SCHEMA)
+    assert all(0 <= cell["accuracies"][0] <= 1 for cell in _of(result, "cell"))
+    held = read(replace(SUITES["horses"], size_px=32), top)
+    assert len(held.pool) + len(held.test) == 7
+    assert {value for image in held.pool for value in np.unique(image[..., 3])} == {0, 255}
 
 
 @pytest.mark.parametrize(
@@ -251,6 +282,33 @@ def test_strong_views_depend_on_their_arguments_alone(strong: str, channels: int
     assert not np.array_equal(made[0], made[1])
     assert np.array_equal(made, views.strengthened(images, strong, SUITES["scenes"], ("fine", 1)))
     assert not np.array_equal(made, views.strengthened(images, strong, SUITES["scenes"], ("fine", 2)))
+
+
+def _with_mask(seed: int = 0) -> views.Views:
+    pixels = make_photo(32, 32, seed=seed)
+    return np.concatenate([pixels, np.where(pixels[..., :1] > 120, 255, 0).astype(np.uint8)], -1)
+
+
+def test_masks_ride_along_with_variants_or_stay_behind() -> None:
+    image = _with_mask()
+    moved, apart = (views.bank(image, 0, source, SUITES["horses"], {}) for source in ("fine", "fine_apart"))
+    assert moved.shape == apart.shape == (SUITES["horses"].views, 32, 32, 4)
+    assert np.array_equal(moved[..., :3], apart[..., :3])
+    assert (apart[..., 3] == image[..., 3]).all()
+    assert not np.array_equal(moved[..., 3], apart[..., 3])
+    agrees = (moved[..., 0] > 120) == (moved[..., 3] > 0)  # the mask is what the red channel says, but for blending
+    assert agrees.mean() > 0.97
+
+
+@pytest.mark.parametrize("strong", ["flip_crop", "colour"])
+def test_masks_go_where_their_images_go(strong: str) -> None:
+    blocks = np.kron(np.random.default_rng(0).integers(2, size=(4, 4)), np.ones((8, 8))) * 255
+    image = np.repeat(blocks.astype(np.uint8)[..., None], 4, -1)  # a picture of its own mask
+    made = views.strengthened(np.stack([image] * 4), strong, SUITES["horses"], (0,))
+    assert not np.array_equal(made[0], made[1])
+    assert set(np.unique(made[..., 3])) <= {0, 255}
+    bright = made[..., :3].mean(-1)
+    assert np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(bright, made[..., 3], strict=True)]) > 0.9
 
 
 # Statistics

@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks._result import RESULTS, Row, say, spread, write
-from benchmarks.downstream.data import choose, read
+from benchmarks.downstream.data import Labelled, choose, read
 from benchmarks.downstream.networks import Lite0
-from benchmarks.downstream.protocol import SUITES, Protocol, parse_arm
+from benchmarks.downstream.protocol import SUITES, Arm, Protocol, parse_arm
 from benchmarks.downstream.statistics import paired
-from benchmarks.downstream.training import Batches, train_head, train_scratch
+from benchmarks.downstream.training import Batches, Sets, train_head, train_masks, train_scratch
 from benchmarks.downstream.workshop import Workshop
 from singan_aug.errors import SinGANAugError
 
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network = Lite0.load(options.weights) if protocol.model == "frozen" else None
     except SinGANAugError as error:
         raise SystemExit(str(error)) from None
+    protocol = _affordable(protocol, labelled)
     workshop = Workshop(protocol, labelled, network, options.work / protocol.name)
     cells: Cells = {}
     for name in protocol.arms:
@@ -104,6 +107,19 @@ def _protocol(options: argparse.Namespace) -> Protocol:
     return replace(protocol, **{name: value for name, value in changes.items() if value is not None})
 
 
+def _affordable(protocol: Protocol, labelled: Labelled) -> Protocol:
+    """Without the counts for which a class has too few images to train on."""
+    most = int(np.bincount(labelled.pool_labels).min())
+    kept = tuple(count for count in protocol.counts if count <= most)
+    if len(kept) < len(protocol.counts):
+        say(f"a class has {most} images to train on: without {sorted(set(protocol.counts) - set(kept))} a class")
+    if not kept:
+        raise SystemExit(
+            f"expected {min(protocol.counts)} images a class to train on, got {most}: name fewer by --images"
+        )
+    return replace(protocol, rare=kept) if protocol.rare else replace(protocol, images_per_class=kept)
+
+
 def _setting(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     return name, value
@@ -118,8 +134,7 @@ def _counts(protocol: Protocol, count: int, split: int, classes: int) -> list[in
 
 def _cell(name: str, count: int, split: int, workshop: Workshop) -> dict[str, Any]:
     protocol = workshop.protocol
-    runs = f"{protocol.seeds}"
-    return workshop.cell(f"{name}__{count}__{split}__{runs}", lambda: _train(name, count, split, workshop))
+    return workshop.cell(f"{name}__{count}__{split}__{protocol.seeds}", lambda: _train(name, count, split, workshop))
 
 
 def _train(name: str, count: int, split: int, workshop: Workshop) -> dict[str, Any]:
@@ -136,28 +151,33 @@ def _train(name: str, count: int, split: int, workshop: Workshop) -> dict[str, A
     }
     test = workshop.test()
     started_sec = time.process_time()
-    seeds = range(protocol.seeds)
-    batches = [Batches(arm, chosen, labelled.pool_labels, replaceable, protocol, 1000 * split + i) for i in seeds]
+    starts = [1000 * split + i for i in range(protocol.seeds)]
+    batches = [Batches(arm, chosen, labelled.pool_labels, replaceable, protocol, seed) for seed in starts]
     if protocol.model == "frozen":
-        predicted = train_head(sets, batches, test, classes, protocol)
+        scores = train_head(sets, batches, test, classes, protocol) == labelled.test_labels
     else:
-        cutmix = arm.strong == "cutmix"
-        predicted = np.stack(
-            [
-                train_scratch(sets, each, test, classes, protocol, 1000 * split + i, cutmix=cutmix)
-                for i, each in enumerate(batches)
-            ]
+        scores = np.stack(
+            [_run(sets, each, test, workshop, arm, seed) for each, seed in zip(batches, starts, strict=True)]
         )
-    right = predicted == labelled.test_labels
-    per_class = [right[:, labelled.test_labels == c].mean(1) for c in range(classes)]
+    per_class = [scores[:, labelled.test_labels == c].mean(1) for c in range(classes)]
     return {
         "split": split,
-        "accuracies": [round(float(value), 5) for value in right.mean(1)],
-        "accuracy": float(right.mean()),
+        "accuracies": [round(float(value), 5) for value in scores.mean(1)],
+        "accuracy": float(scores.mean()),
         "per_class": [round(float(values.mean()), 5) for values in per_class],
         "rare": float(per_class[split % classes].mean()) if protocol.rare else None,
         "train_sec": round((time.process_time() - started_sec) / protocol.seeds, 3),
     }
+
+
+def _run(sets: Sets, batches: Batches, test: Tensor, workshop: Workshop, arm: Arm, seed: int) -> NDArray[np.float64]:
+    """What a network trained from scratch scores on each test image: 0 or 1, or its intersection over union."""
+    protocol, labelled = workshop.protocol, workshop.labelled
+    if protocol.model == "masks":
+        return train_masks(sets, batches, test, protocol, seed)
+    classes, cutmix = len(labelled.classes), arm.strong == "cutmix"
+    right = train_scratch(sets, batches, test, classes, protocol, seed, cutmix=cutmix) == labelled.test_labels
+    return np.asarray(right.astype(float))
 
 
 def _runs(cells: Cells) -> list[Row]:

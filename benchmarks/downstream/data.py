@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.downstream.protocol import Protocol
 from singan_aug.errors import ImageError
-from singan_aug.images import IMAGE_SUFFIXES, Pixels, load_image, quiet_decoding, resize_pixels
+from singan_aug.images import IMAGE_SUFFIXES, Pixels, load_image, quiet_decoding, resize_mask, resize_pixels
 
 __all__ = ["Labelled", "alike_groups", "choose", "read"]
 
@@ -34,15 +34,20 @@ class Labelled:
 
 
 def read(protocol: Protocol, folder: Path) -> Labelled:
-    """The protocol's set: a .npz of x_train, y_train, x_test, y_test, or folders of images, one for each class.
+    """The protocol's set.
+
+    A .npz of x_train, y_train, x_test, y_test; folders of images, one for each class; or, for masks, images/ and masks/
+    of the same stems, where duplicates.csv names in its first column what to leave out.
 
     Folders of classes may lie under train/ and test/ (or val/); where they do not, each class is parted so that
     near-twins stay on one side. Pool and test are cut to the protocol's size by a shuffle that depends on nothing.
     """
     archives = sorted(folder.glob("*.npz"))
-    if archives:
+    if protocol.model == "masks":
+        names, parts = _masked(folder)
+    elif archives:
         held = np.load(archives[0], allow_pickle=False)
-        names = held["classes"].astype(str) if "classes" in held else np.unique(held["y_train"]).astype(str)
+        names = list(map(str, held["classes"] if "classes" in held else np.unique(held["y_train"])))
         parts = [(list(held[f"x_{part}"]), held[f"y_{part}"].astype(np.int64)) for part in ("train", "test")]
         parts = [([_three(image) for image in images], labels) for images, labels in parts]
     else:
@@ -52,9 +57,11 @@ def read(protocol: Protocol, folder: Path) -> Labelled:
     pools, tests = (
         [_sized(images[i], protocol) for i in some] for images, some in zip((pool, test), kept, strict=True)
     )
-    if any(image.shape[-1] == 3 for image in (*pools, *tests)):  # files that are grey beside others that are not
+    if protocol.model != "masks" and any(
+        image.shape[-1] == 3 for image in (*pools, *tests)
+    ):  # files that are grey beside others that are not
         pools, tests = ([np.repeat(image, 3 // image.shape[-1], -1) for image in images] for images in (pools, tests))
-    return Labelled(tuple(map(str, names)), pools, pool_labels[kept[0]], tests, test_labels[kept[1]])
+    return Labelled(tuple(names), pools, pool_labels[kept[0]], tests, test_labels[kept[1]])
 
 
 def choose(labels: Labels, counts: Sequence[int], split: int) -> NDArray[np.int64]:
@@ -104,6 +111,27 @@ def _folders(folder: Path) -> tuple[list[str], list[tuple[list[Pixels], Labels]]
     return names, [([images[i] for i in some], labels[some]) for some in parts]
 
 
+def _masked(folder: Path) -> tuple[list[str], list[tuple[list[Pixels], Labels]]]:
+    """Images with their mask as a fourth channel, 0 or 255, of one class; parted by a shuffle."""
+    listed = folder / "duplicates.csv"
+    dropped = {line.partition(",")[0] for line in listed.read_text().splitlines()[1:]} if listed.exists() else set()
+    images = []
+    for path in sorted((folder / "images").iterdir()):
+        found = sorted((folder / "masks").glob(f"{path.stem}.*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.stem not in dropped and found:
+            pixels, mask = load_image(path).pixels, load_image(found[0]).pixels[..., :1]
+            if pixels.shape[:2] != mask.shape[:2]:
+                raise ImageError(f"expected {found[0]} as large as {path}, got {mask.shape[:2]} for {pixels.shape[:2]}")
+            mask = np.where(mask > 0, 255, 0).astype(np.uint8)
+            images.append(np.concatenate([np.repeat(pixels, 3 // pixels.shape[-1], -1), mask], -1))
+    if len(images) < 2:
+        raise ImageError(f"expected images with masks in {folder}/images and {folder}/masks, got {len(images)}")
+    order = np.random.default_rng(0).permutation(len(images))
+    tested = max(1, round(TEST_RATIO * len(images)))
+    parts = [[images[i] for i in some] for some in (order[tested:], order[:tested])]
+    return ["figure"], [(some, np.zeros(len(some), dtype=np.int64)) for some in parts]
+
+
 def _class_names(folder: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(names) < 2:
@@ -137,4 +165,9 @@ def _some_of_each(labels: Labels, most: int) -> Labels:
 def _sized(pixels: Pixels, protocol: Protocol) -> Pixels:
     """At the protocol's size; without one, a square of the shorter side."""
     side = protocol.size_px or min(pixels.shape[:2])
-    return pixels if pixels.shape[:2] == (side, side) else resize_pixels(pixels, (side, side))
+    if pixels.shape[:2] == (side, side):
+        return pixels
+    if pixels.shape[-1] < 4:
+        return resize_pixels(pixels, (side, side))
+    mask = resize_mask(pixels[..., 3].astype(np.int32), (side, side)).astype(np.uint8)
+    return np.concatenate([resize_pixels(np.ascontiguousarray(pixels[..., :3]), (side, side)), mask[..., None]], -1)

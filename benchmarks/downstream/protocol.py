@@ -11,9 +11,9 @@ import xxhash
 
 __all__ = ["SOURCES", "STRONG", "SUITES", "Arm", "Protocol", "parse_arm"]
 
-STRONG = ("none", "flip_crop", "trivial", "rand", "cutmix")
+STRONG = ("none", "flip_crop", "colour", "trivial", "rand", "cutmix")
 SINGAN = ("coarse", "medium", "fine")  # start scales
-SOURCES = ("duplicates", "reconstruction", *SINGAN, "gpnn")
+SOURCES = ("duplicates", "reconstruction", *SINGAN, "fine_apart", "gpnn")  # apart: fine, the mask stays behind
 MIX_RATIO = 0.5
 
 
@@ -22,8 +22,9 @@ class Arm:
     """One way to make a training batch.
 
     With probability `mix_ratio` an image is replaced by one of its variants from `source`; whatever comes then goes
-    through `strong`: none, flip_crop (mirror and RandomResizedCrop), trivial or rand (TrivialAugmentWide, RandAugment
-    after flip_crop) or cutmix (after flip_crop, in the batch).
+    through `strong`: none, flip_crop (mirror and RandomResizedCrop), and after that colour (ColorJitter), trivial or
+    rand (TrivialAugmentWide, RandAugment) or cutmix (in the batch). Masks go where their images go: with masks the last
+    three are not to be had.
     """
 
     name: str
@@ -46,7 +47,9 @@ class Arm:
 
 def parse_arm(name: str) -> Arm:
     """STRONG, or STRONG+SOURCE, or STRONG+SOURCE@RATIO: `trivial+medium@0.25`. Raises ValueError."""
-    match = re.fullmatch(rf"({'|'.join(STRONG)})(?:\+({'|'.join(SOURCES)})(?:@(0\.\d+|1))?)?", name)
+    match = re.fullmatch(
+        rf"({'|'.join(STRONG)})(?:\+({'|'.join(sorted(SOURCES, reverse=True))})(?:@(0\.\d+|1))?)?", name
+    )
     if not match:
         raise ValueError(f"expected an arm such as trivial or trivial+medium@0.25, got {name!r}")
     strong, source, ratio = match.groups()
@@ -67,7 +70,7 @@ class Protocol:
 
     name: str
     data: str  # which set (data.py)
-    model: str  # frozen: a linear head on EfficientNet-Lite0's features; scratch: SmallNetwork; unet: TinyUNet
+    model: str  # frozen: a linear head on EfficientNet-Lite0's features; scratch: SmallNetwork; masks: TinyUNet
     arms: tuple[str, ...] = EVERY_ARM
     images_per_class: tuple[int, ...] = (1, 2, 5, 10, 25)
     rare: tuple[int, ...] = ()  # images of one class, in turn with the splits, while every other class has
@@ -130,6 +133,22 @@ SUITES = {
         Protocol("digits-scratch", "digits28", "scratch", flips=False, learning_rate=3e-3, splits=3),
         Protocol("scenes-scratch", "scenes6_64", "scratch", learning_rate=3e-3, batch=32, splits=3, steps=400),
         Protocol("defects-scratch", "neu_surface_defects", "scratch", size_px=64, learning_rate=3e-3, splits=3),
+        Protocol(
+            "horses",
+            "weizmann_horses",
+            "masks",
+            arms=(
+                *("none", "none+fine", "flip_crop", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine"),
+                *("flip_crop+fine_apart", "colour", "colour+coarse", "colour+medium", "colour+fine"),
+            ),
+            images_per_class=(5, 10, 20, 50),
+            size_px=64,
+            pool_per_class=200,
+            splits=3,
+            steps=250,
+            batch=8,
+            learning_rate=3e-3,
+        ),
         Protocol("cifar-scratch", "cifar10_small", "scratch", learning_rate=3e-3, splits=3),
     )
 }

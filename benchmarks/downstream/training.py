@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.downstream.networks import SmallNetwork
+from benchmarks.downstream.networks import SmallNetwork, TinyUNet
 from benchmarks.downstream.protocol import Arm, Protocol
 
-__all__ = ["Batches", "train_head", "train_scratch"]
+__all__ = ["Batches", "train_head", "train_masks", "train_scratch"]
 
 Sets = Mapping[tuple[str, str | None], Tensor]  # of each set of views [images of the pool, views, ...]
 FEATURE_LENGTH = 20.0  # features are divided by their length and multiplied by this
@@ -119,6 +119,37 @@ def train_scratch(
     with torch.inference_mode():
         predicted = torch.cat([network(_signed(some)).argmax(1) for some in test.split(200)])
     return np.asarray(predicted.numpy(), dtype=np.int64)
+
+
+def train_masks(
+    sets: Sets,  # uint8 [pool, views, H, W, 4], the fourth channel 0 or 255
+    batches: Batches,
+    test: Tensor,  # uint8 [T, H, W, 4]
+    protocol: Protocol,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Of one seed the intersection over union of every test image's figure, [T]: TinyUNet, AdamW, a one-cycle rate."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = TinyUNet(3, width=8)
+        optimiser = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, protocol.learning_rate, protocol.steps)
+        for step in range(protocol.steps):
+            seen, _ = batches.at(step, sets)
+            target = seen[..., 3][:, None].float() / 255
+            logits = network(_signed(seen[..., :3]))
+            shared = (logits.sigmoid() * target).sum((1, 2, 3))
+            dice = 1 - (2 * shared + 1) / (logits.sigmoid().sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
+            optimiser.zero_grad()
+            (F.binary_cross_entropy_with_logits(logits, target) + dice.mean()).backward()
+            optimiser.step()
+            schedule.step()
+    network.eval()
+    with torch.inference_mode():
+        found = torch.cat([network(_signed(some[..., :3]))[:, 0] > 0 for some in test.split(100)])
+    figure = test[..., 3] > 127
+    both, either = (found & figure).sum((1, 2)), (found | figure).sum((1, 2))
+    return np.asarray((both / either.clamp_min(1)).double().numpy())
 
 
 def _signed(pixels: Tensor) -> Tensor:
