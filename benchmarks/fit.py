@@ -1,18 +1,26 @@
-"""What a fit costs: the fast preset at several sizes, and the paper's recipe timed per scale in the same run."""
+"""What a fit costs: the fast preset at several sizes, and the paper's recipe timed per scale in the same run.
+
+How cost and memory grow is measured in a fresh process for each size, on one photo that is enlarged where it has to be.
+"""
 
 from __future__ import annotations
 
 import argparse
+import resource
+import sys
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from benchmarks._result import Row, say, spread, write
 from singan_aug import FitConfig, Pyramid, draw, fast, fit, make_key, open_store, paper, reconstruct
+from singan_aug.config import PRESETS, preset
 
 PACKAGED = Path(__file__).parent.parent / "singan_aug" / "photos"
 PAPER_ITERATIONS = 2  # timed at each scale, then multiplied by the recipe's steps
@@ -24,6 +32,11 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=PACKAGED)
     parser.add_argument("--limit", type=int, default=6, help="photos to fit at each size")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 250], help="long sides in pixels")
+    parser.add_argument(
+        "--growth", type=int, nargs="+", default=[64, 96, 128, 192, 256, 384, 512], help="long sides in pixels"
+    )
+    parser.add_argument("--growth-presets", nargs="+", choices=sorted(PRESETS), default=["fast"])
+    parser.add_argument("--repeats", type=int, default=5, help="fits of each size in a fresh process")
     parser.add_argument("--no-paper", action="store_true", help="leave the paper's recipe out (it takes minutes)")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -32,6 +45,8 @@ def main() -> None:
     rows = [_row_of_fast(paths, size) for size in options.sizes]
     if not options.no_paper:
         rows += [_row_of_paper(paths[0], max(options.sizes), rows[-1])]
+    for name in options.growth_presets:
+        rows += _rows_of_growth(name, paths[0], options.growth, options.repeats)
     write("fit", rows, seeds=[0])
 
 
@@ -52,6 +67,40 @@ def _row_of_fast(paths: list[Path], size: int) -> Row:
         measured["reconstruction_rmse"].append(_reconstruction_rmse(image, pyramid))
         say(f"fast {size} px {path.name}: {measured['process_sec'][-1]:.1f} process-seconds")
     return {"what": "fast", "size_px": size, "photos": len(paths)} | {k: spread(v) for k, v in measured.items()}
+
+
+def _rows_of_growth(name: str, path: Path, sizes: list[int], repeats: int) -> list[Row]:
+    """One row a size, and how the logarithm of the cost rises with that of the pixels: 1 is in proportion."""
+    rows: list[Row] = []
+    for size in sizes:
+        with get_context("spawn").Pool(1) as fresh:
+            pixels, process_sec, peak_bytes = fresh.apply(_measured, (name, path, size, repeats))
+        what = f"{name}, in a fresh process"
+        row = {"what": what, "size_px": size, "pixels": pixels, "process_sec": spread(process_sec)}
+        rows.append(row | {"peak_memory_bytes": peak_bytes})
+        say(f"{name} {size} px: {rows[-1]['process_sec']['median']:.3f} process-seconds, {peak_bytes / 1e6:.0f} MB")
+    costs = [row["process_sec"]["median"] for row in rows]
+    slope = np.polyfit(np.log([row["pixels"] for row in rows]), np.log(costs), 1)[0] if len(rows) > 1 else float("nan")
+    peak_bytes = max(row["peak_memory_bytes"] for row in rows)
+    say(f"{name}: log-log slope {slope:.2f}, at most {peak_bytes / 1e6:.0f} MB")
+    what = f"{name}, {sizes[0]} to {sizes[-1]} px"
+    return [*rows, {"what": what, "log_log_slope": round(float(slope), 3), "peak_memory_bytes": peak_bytes}]
+
+
+def _measured(name: str, path: Path, size: int, repeats: int) -> tuple[int, list[float], int]:
+    """Pixels, process seconds of each fit, and the most memory that this process ever held, imports included."""
+    torch.set_num_threads(1)
+    image = _opened(path)
+    ratio = size / max(image.size)
+    image = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.LANCZOS)
+    config = preset(name, finest_px=size)
+    times = []
+    for _ in range(repeats + 1):  # the first warms up
+        started_sec = time.process_time()
+        fit(image, config)
+        times.append(time.process_time() - started_sec)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return image.width * image.height, times[1:], peak
 
 
 def _stored_bytes(image: Image.Image, config: FitConfig, pyramid: Pyramid) -> float:

@@ -1,4 +1,4 @@
-"""How good the variants of the fast preset are: SIFID, LPIPS and pixel diversity, beside other programs' samples.
+"""How good the variants of the presets are: SIFID, LPIPS and pixel diversity, beside other programs' samples.
 
 `--metrics` names a folder that holds inception_stem.safetensors and lpips_alex.safetensors, `--peer NAME=FOLDER` one
 sample of each photo, named as the photo is. A photo larger than the pyramid is compared at the pyramid's size.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +21,13 @@ import torch.nn.functional as functional
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
+from benchmarks._photos import images_in, opened, setting, unit, variants_of
 from benchmarks._result import Row, say, spread, write
-from singan_aug import FitConfig, draw, fast, fit
+from singan_aug import FitConfig, draw, fit
+from singan_aug.config import PRESETS, preset
 from singan_aug.errors import SinGANAugError
 from singan_aug.metrics import InceptionStem, LpipsAlex, lpips, pixel_diversity, sifid
 
-SUFFIXES = {".jpeg", ".jpg", ".png", ".webp"}
 SEEDS_APART = 1000
 SHEET_DRAWS = (3, 2, 1)  # of the first start scale, the second, the third
 SHEET_PX, GAP_PX, LABEL_PX = 1400, 4, 16
@@ -71,7 +71,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5, help="draws that are scored, at each start scale")
     parser.add_argument("--starts", type=int, nargs="+", default=[0, 1, 2], help="start scales")
     parser.add_argument("--diversity-draws", type=int, default=50, help="draws for pixel diversity")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="field of the config")
+    parser.add_argument("--presets", nargs="+", choices=sorted(PRESETS), default=["fast"])
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="field of every config")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a picture of sources and draws")
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the scored draws as STEM_I.png, by scale")
     options = parser.parse_args()
@@ -79,17 +80,19 @@ def main() -> None:
         parser.error(f"expected 2 to {SEEDS_APART} draws")
     torch.set_num_threads(1)
     try:
-        config = fast(**dict(_setting(text) for text in options.set))
+        configs = {name: preset(name, **dict(setting(text) for text in options.set)) for name in options.presets}
         networks = Networks(
             InceptionStem.load(options.metrics / "inception_stem.safetensors"),
             LpipsAlex.load(options.metrics / "lpips_alex.safetensors"),
         )
     except SinGANAugError as error:
         parser.error(str(error))
-    photos = {path.stem: _opened(path) for path in _images(options.photos)[: options.limit]}
+    photos = {path.stem: opened(path) for path in images_in(options.photos)[: options.limit]}
     if not photos:
         parser.error(f"no images in {options.photos}")
-    rows, strips = _rows_of_fast(photos, config, networks, options)
+    rows, strips = [], [[(name, photo)] for name, photo in photos.items()]
+    for name, config in configs.items():
+        rows += _rows_of_preset(name, photos, config, networks, options, strips)
     rows += [_row_of_peer(name, folder, photos, networks) for name, folder in options.peer]
     rows += _rows_of_references(list(photos.values()), networks)
     if options.sheet:
@@ -98,40 +101,41 @@ def main() -> None:
     write("quality", rows, seeds=_first_seeds(photos))
 
 
-def _rows_of_fast(
-    photos: dict[str, Image.Image], config: FitConfig, networks: Networks, options: argparse.Namespace
-) -> tuple[list[Row], list[list[tuple[str, Image.Image]]]]:
-    """One row a start scale, and of each photo what the sheet shows."""
+def _rows_of_preset(
+    what: str,
+    photos: dict[str, Image.Image],
+    config: FitConfig,
+    networks: Networks,
+    options: argparse.Namespace,
+    strips: list[list[tuple[str, Image.Image]]],  # of each photo, what the sheet shows: draws are added
+) -> list[Row]:
+    """One row a start scale."""
     scores = {start: Scores() for start in options.starts}
     shown = dict(zip(options.starts, SHEET_DRAWS, strict=False))
-    fit_sec, strips = [], []
+    fit_sec = []
     draw(fit(next(iter(photos.values())), config))  # warm-up
-    for first_seed, (name, photo) in zip(_first_seeds(photos), photos.items(), strict=True):
+    for first_seed, strip, (name, photo) in zip(_first_seeds(photos), strips, photos.items(), strict=True):
         started_sec = time.process_time()
         pyramid = fit(photo, config)
         fit_sec.append(time.process_time() - started_sec)
         source = photo.resize(pyramid.size[::-1], Image.Resampling.BICUBIC) if _size(photo) != pyramid.size else photo
-        strips.append([(name, source)])
         for start, scored in scores.items():
-            draws = []
-            for seed in range(first_seed, first_seed + max(options.draws, options.diversity_draws)):
-                started_sec = time.process_time()
-                draws.append(draw(pyramid, 1, start_scale=start, seed=seed))
-                scored.draw_ms.append((time.process_time() - started_sec) * 1000)
-            variants = (torch.cat(draws) * 255).round() / 255  # as a file of 8 bits holds them
-            _score(scored, _unit(source), variants[: options.draws], networks)
-            scored.pixel_diversity.append(pixel_diversity(variants[: options.diversity_draws], _unit(source)))
+            seeds = range(first_seed, first_seed + max(options.draws, options.diversity_draws))
+            variants, draw_ms = variants_of(pyramid, start, seeds)
+            scored.draw_ms += draw_ms
+            _score(scored, unit(source), variants[: options.draws], networks)
+            scored.pixel_diversity.append(pixel_diversity(variants[: options.diversity_draws], unit(source)))
             pictures = [_picture(variant) for variant in variants[: options.draws]]
-            strips[-1] += [(f"start scale {start}", picture) for picture in pictures[: shown.get(start, 0)]]
+            strip += [(f"{what}, start scale {start}", picture) for picture in pictures[: shown.get(start, 0)]]
             if options.export:
-                _export(pictures, options.export / f"start{start}", name)
+                place = options.export / what if len(options.presets) > 1 else options.export
+                _export(pictures, place / f"start{start}", name)
         means = ", ".join(f"{np.mean(scored.sifid[-1]):.3f}" for scored in scores.values())
-        say(f"{name}: fit {fit_sec[-1]:.2f} process-seconds, SIFID {means}")
-    rows = [
-        scored.row("fast", start_scale=start) | {"fit_sec": spread(fit_sec), "draw_ms": spread(scored.draw_ms)}
+        say(f"{what}, {name}: fit {fit_sec[-1]:.2f} process-seconds, SIFID {means}")
+    return [
+        scored.row(what, start_scale=start) | {"fit_sec": spread(fit_sec), "draw_ms": spread(scored.draw_ms)}
         for start, scored in scores.items()
     ]
-    return rows, strips
 
 
 def _first_seeds(photos: dict[str, Image.Image]) -> list[int]:
@@ -152,9 +156,9 @@ def _score(
 def _row_of_peer(what: str, folder: Path, photos: dict[str, Image.Image], networks: Networks) -> Row:
     """SIFID at the sample's own size, LPIPS at the photo's."""
     scores = Scores()
-    for path in _images(folder):
+    for path in images_in(folder):
         if path.stem in photos:
-            source, sample = _unit(photos[path.stem]), _unit(_opened(path))
+            source, sample = unit(photos[path.stem]), unit(opened(path))
             scores.sifid.append(sifid(source, sample, networks.stem).tolist())
             if sample.shape != source.shape:
                 sample = functional.interpolate(sample, source.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
@@ -175,7 +179,7 @@ def _rows_of_references(photos: list[Image.Image], networks: Networks) -> list[R
     rows = []
     for what, images in others.items():
         pairs = zip(photos, images, strict=True)
-        values = [sifid(_unit(photo), _unit(image), networks.stem).tolist() for photo, image in pairs]
+        values = [sifid(unit(photo), unit(image), networks.stem).tolist() for photo, image in pairs]
         rows.append(Scores(sifid=values).row(what))
         say(f"{what}: SIFID {rows[-1]['sifid_mean']:.3f}")
     return rows
@@ -202,23 +206,8 @@ def _export(pictures: Iterable[Image.Image], folder: Path, name: str) -> None:
         picture.save(folder / f"{name}_{i}.png")
 
 
-def _images(folder: Path) -> list[Path]:
-    """In the order of their numbers where they are named by numbers, then by name."""
-    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-    return sorted(found, key=lambda path: (not path.stem.isdecimal(), path.stem.zfill(12), path.name))
-
-
-def _opened(path: Path) -> Image.Image:
-    return Image.open(path).convert("RGB")
-
-
 def _size(image: Image.Image) -> tuple[int, int]:
     return image.height, image.width
-
-
-def _unit(image: Image.Image) -> Tensor:
-    """RGB as [1, 3, H, W] in [0, 1]."""
-    return torch.from_numpy(np.array(image)).movedim(-1, 0)[None] / 255
 
 
 def _picture(unit: Tensor) -> Image.Image:
@@ -237,15 +226,6 @@ def _peer(text: str) -> tuple[str, Path]:
     if not (name and equals and Path(folder).is_dir()):
         raise argparse.ArgumentTypeError(f"expected NAME=FOLDER, got {text!r}")
     return name, Path(folder)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """A field of the config and its value, as JSON where it is JSON: 3, 0.5, true, or a word."""
-    name, _, value = text.partition("=")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
 
 
 def _rounded(value: Any) -> float:

@@ -1,4 +1,7 @@
-"""Writes docs/benchmarks.md from benchmarks/results: `python -m benchmarks.report`. No figure is typed by hand."""
+"""Writes docs/benchmarks.md from benchmarks/results: `python -m benchmarks.report`. No figure is typed by hand.
+
+With matplotlib (the `bench` extra) it also draws the plots that the page shows; without, those there are stay.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,11 @@ from benchmarks._result import RESULTS, Row, say
 __all__ = ["PAGE", "page"]
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+PLOTS = PAGE.parent / "images"
+CAPTIONS = {
+    "cost.svg": "Process seconds and peak memory of a fit against pixels",
+    "frontier.svg": "Realism against the cost of a fit, and against diversity",
+}
 
 INTRODUCTION = """# Benchmarks
 
@@ -24,13 +32,26 @@ is the median and, in brackets, the quartiles. Higher is better for diversity an
 def main() -> None:
     """Write the page."""
     argparse.ArgumentParser(description=__doc__).parse_args()
+    try:
+        from benchmarks import _plots
+    except ImportError:
+        say("matplotlib is not installed: the plots stay as they are (pip install -e '.[bench]')")
+    else:
+        for path in _plots.draw_all(_results(), PLOTS):
+            say(f"wrote {path}")
     PAGE.write_text(page())
     say(f"wrote {PAGE}")
 
 
 def page() -> str:
-    """The page that the committed results give."""
-    return INTRODUCTION + "".join(_section(json.loads(path.read_text())) for path in sorted(RESULTS.glob("*.json")))
+    """The page that the committed results give, with the committed plots."""
+    shown = [f"\n![{text}](images/{name})\n" for name, text in CAPTIONS.items() if (PLOTS / name).exists()]
+    return INTRODUCTION + "".join(shown) + "".join(_section(result) for result in _results().values())
+
+
+def _results() -> dict[str, dict[str, Any]]:
+    """What each suite wrote, by its name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
 
 
 def _section(result: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.managers import SyncManager
@@ -15,12 +15,21 @@ from typing import TYPE_CHECKING, Literal
 
 import joblib
 
-from singan_aug.annotations import MaskSource, find_masks
+from singan_aug.annotations import Masks, MaskSource, find_masks
 from singan_aug.config import FitConfig, fast
 from singan_aug.errors import ConfigError, FitDivergedError, ImageError, LabelError, StoreWriteError, is_out_of_memory
-from singan_aug.images import IMAGE_SUFFIXES, LoadedImage, load_image, map_images, quiet_decoding, refuse_constant
+from singan_aug.images import (
+    IMAGE_SUFFIXES,
+    LoadedImage,
+    Mask,
+    Pixels,
+    load_image,
+    map_images,
+    quiet_decoding,
+    refuse_constant,
+)
 from singan_aug.pyramid.scales import Size, working_size
-from singan_aug.store import Store, make_key, open_store
+from singan_aug.store import Store, fingerprint, make_key, open_store
 from singan_aug.workers import interrupts_ignored, side_by_side
 
 if TYPE_CHECKING:
@@ -37,8 +46,11 @@ __all__ = [
     "find_images",
     "fit_dataset",
     "plan_dataset",
+    "prior_images",
 ]
 
+DEVICE_BATCH = 16  # images at once on a GPU
+PRIOR_IMAGES = 32  # that a dataset's own prior is learned from
 WORKER_LOAD = 4e10  # multiply-adds that take longer than starting a worker process and importing torch in it
 
 Status = Literal["fitted", "present", "duplicate", "failed"]
@@ -165,14 +177,19 @@ def plan_dataset(
     """Decode every image, fingerprint it and look it up. Raises as `annotations.find_masks` does.
 
     `masks` names a folder or an annotation file with the images' masks, as `annotations.find_masks` takes it; by
-    default they are looked for beside the images, where pyramids of this config can carry one. `limit` bounds how many
-    images are looked at.
+    default they are looked for beside the images, where pyramids of this config can carry one; "none" takes every file
+    for an image. `limit` bounds how many images are looked at.
     """
-    if masks is not None and not config.carries_masks:
+    config = _with_known_prior(config, store)
+    beside = None
+    if str(masks) == "none":
+        masks, beside = None, Masks({}, frozenset())
+    elif masks is not None and not config.carries_masks:
         raise ConfigError(f'expected a preset whose pyramids carry masks, such as "fast", got kind={config.kind!r}')
     roots = [Path(path) for path in paths]
     found = find_images(roots)
-    beside = find_masks(found.images, roots, None if masks is None else Path(masks))
+    if beside is None:
+        beside = find_masks(found.images, roots, None if masks is None else Path(masks))
     of = beside.of if masks is not None or config.carries_masks else {}
     images = [path for path in found.images if path not in beside.not_images][:limit]
     looked = map_images(lambda path, image: _look(path, image, of.get(path), store, config), images)
@@ -214,16 +231,22 @@ def fit_dataset(
     masks: Path | str | None = None,
     jobs: int | None = None,  # fits side by side; by default one for each core that has enough to do
     device: str = "cpu",
+    batch_images: int | None = None,  # at once in this process instead; by default DEVICE_BATCH on a GPU
+    prior_steps: int = 2000,  # at each depth, where a prior is learned first
     limit: int | None = None,  # look at this many images at most
     on_event: OnEvent | None = None,
 ) -> FitReport:
     """Fit a pyramid to every image that has none yet, and store it.
 
+    On the CPU they are fitted side by side in `jobs` processes; on another device, or with `batch_images` of more than
+    one, so many at once in this one. With `prior="dataset"` a prior is learned from them first, once for a store.
+
     One image that cannot be fitted never stops the others. Interrupting loses only the fits under way: what is stored
     stays, and the same call continues. Two calls on one store share the work, each image fitted by one of them.
 
     `masks` is a folder of mask files or of YOLO polygons, or a COCO file: what an image has there is fitted with it. By
-    default masks are looked for beside the images (`images/` and `masks/`, or `NAME_mask.png`); docs/labels.md.
+    default masks are looked for beside the images (`images/` and `masks/`, or `NAME_mask.png`), with "none" they are
+    not; docs/labels.md.
 
     Raises:
         ConfigError: the config names a part that is not registered, or `masks` holds none.
@@ -236,6 +259,11 @@ def fit_dataset(
     config = config or fast()
     store = open_store(store) if not isinstance(store, Store) else store
     notify: OnEvent = on_event or (lambda _: None)
+    paths = tuple(paths)
+    config = _with_known_prior(config, store)
+    if config.prior == "dataset":
+        chosen = prior_images(paths, config, limit=limit)[:PRIOR_IMAGES]
+        config = _with_learned_prior(config, store, chosen, prior_steps, device, notify)
     plan = plan_dataset(paths, store, config, masks=masks, limit=limit)
     notify(plan)
     outcomes = list(plan.known)
@@ -244,7 +272,11 @@ def fit_dataset(
     if plan.todo:
         store.prepare()
         store.sweep()
-        outcomes += _fit_all(plan.todo, store.location, config, device, jobs, notify)
+        batch_images = batch_images or (1 if device == "cpu" else DEVICE_BATCH)
+        if batch_images == 1:
+            outcomes += _fit_all(plan.todo, store.location, config, device, jobs, notify)
+        else:
+            outcomes += _fit_batches(plan.todo, store, config, device, batch_images, notify)
     return FitReport(tuple(sorted(outcomes, key=lambda outcome: str(outcome.path))), plan.ignored, plan.without_mask)
 
 
@@ -315,6 +347,134 @@ def _fit_and_save(item: Todo, store: Store, config: FitConfig, device: str, send
         pyramid = fit(pixels, config, mask=mask, device=device, on_event=lambda e: send(Progress(item.path, e)))
         store.save(make_key(pixels, config, mask), pyramid, name=item.path.name, source_size=size)
     return time.process_time() - started_sec
+
+
+def _fit_batches(
+    todo: tuple[Todo, ...], store: Store, config: FitConfig, device: str, batch_images: int, notify: OnEvent
+) -> list[Outcome]:
+    """Many at once on one device, in this process; then one by one whatever another process was at."""
+    outcomes: list[Outcome] = []
+    busy: list[Todo] = []
+    for first in range(0, len(todo), batch_images):
+        with ExitStack() as claims, quiet_decoding():
+            mine: list[Todo] = []
+            for item in todo[first : first + batch_images]:
+                claimed = claims.enter_context(store.claim(item.key, wait=False)) and item.key not in store
+                (mine if claimed else busy).append(item)
+            for outcome in _fit_together(mine, store, config, device, notify):
+                outcomes.append(outcome)
+                notify(outcome)
+    for item in busy:
+        waited = _fit_one(item, store.location, config, device, True, notify)[1]
+        assert waited is not None
+        outcomes.append(waited)
+        notify(waited)
+    return outcomes
+
+
+def _fit_together(
+    items: Sequence[Todo], store: Store, config: FitConfig, device: str, notify: OnEvent
+) -> Iterator[Outcome]:
+    from singan_aug.fitting import fit_batch
+
+    started_sec = time.process_time()
+    images = map_images(_pixels_or_error, [item.path for item in items])
+    masks = [_mask_of(item, pixels) for item, pixels in zip(items, images, strict=True)]
+
+    def send(place: int, event: FitEvent) -> None:
+        notify(Progress(items[place].path, event))
+
+    try:
+        fitted = fit_batch(
+            [mask if isinstance(mask, ImageError) else pixels for pixels, mask in zip(images, masks, strict=True)],
+            config,
+            masks=[None if isinstance(mask, ImageError) else mask for mask in masks],
+            device=device,
+            batch_images=max(1, len(items)),
+            on_event=send,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        message = "out of memory: use a smaller --max-size, or fewer images at once (batch_images)"
+        yield from (Outcome(item.path, "failed", item.key, message, item.notes) for item in items)
+        return
+    each_sec = (time.process_time() - started_sec) / max(1, len(items))
+    for item, pixels, mask, result in zip(items, images, masks, fitted, strict=True):
+        try:
+            if isinstance(result, Exception) or isinstance(pixels, ImageError) or isinstance(mask, ImageError):
+                yield Outcome(item.path, "failed", item.key, str(result), item.notes)
+                continue
+            store.save(make_key(pixels, config, mask), result, name=item.path.name, source_size=pixels.shape[:2])
+            yield Outcome(item.path, "fitted", item.key, notes=item.notes, process_sec=each_sec)
+        except StoreWriteError as error:
+            yield Outcome(item.path, "failed", item.key, str(error), item.notes)
+
+
+def _mask_of(item: Todo, pixels: Pixels | ImageError) -> Mask | ImageError | None:
+    if item.mask is None or isinstance(pixels, ImageError):
+        return None
+    try:
+        return item.mask.read((pixels.shape[0], pixels.shape[1]))
+    except (ImageError, LabelError) as error:
+        return ImageError(str(error))
+
+
+def _pixels_or_error(path: Path, image: LoadedImage | ImageError) -> Pixels | ImageError:
+    del path
+    return image.pixels if isinstance(image, LoadedImage) else image
+
+
+def prior_images(paths: Iterable[Path | str], config: FitConfig, *, limit: int | None = None) -> list[Path]:
+    """The images that a prior can be learned from, sorted by fingerprint, each picture once.
+
+    Whatever they are called and wherever they lie, the same images come in the same order. `limit` bounds how many are
+    looked at. Images that could not be fitted are left out.
+    """
+
+    def look(path: Path, image: LoadedImage | ImageError) -> tuple[str, Path] | None:
+        if isinstance(image, ImageError):
+            return None
+        try:
+            working_size(image.pixels.shape[:2], config)
+            refuse_constant(image.pixels)
+        except ImageError:
+            return None
+        return fingerprint(image.pixels).digest, path
+
+    looked = map_images(look, find_images(paths).images[:limit])
+    return [path for _, path in sorted(dict(sorted(filter(None, looked), reverse=True)).items())]
+
+
+def _dataset_prior(config: FitConfig, store: Store) -> Path:
+    """Where a store keeps the prior learned from its images, one for each recipe."""
+    return Path(store.location) / "priors" / f"{config.digest()}.safetensors"
+
+
+def _with_known_prior(config: FitConfig, store: Store) -> FitConfig:
+    """The config with the store's own prior in place of "dataset", where one was learned."""
+    if config.prior == "dataset" and (path := _dataset_prior(config, store)).exists():
+        return config.replace(prior=str(path))
+    return config
+
+
+def _with_learned_prior(
+    config: FitConfig, store: Store, images: Sequence[Path], steps: int, device: str, notify: OnEvent
+) -> FitConfig:
+    """The same, learned first: images added later start from it too, so that no key changes."""
+    path = _dataset_prior(config, store)
+    store.prepare()
+    with store.claim(f"prior-{path.stem}", wait=True):
+        if images and not path.exists():
+            from singan_aug.fitting import train_prior
+
+            def send(event: FitEvent) -> None:
+                notify(Progress(path, event))
+
+            with quiet_decoding():
+                pixels = [load_image(each).pixels for each in images]
+            train_prior(pixels, config, steps=steps, device=device, on_event=send).save(path)
+    return _with_known_prior(config, store)
 
 
 def _end_with_parent() -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "like",
     "load_image",
     "map_images",
+    "mask_to_pil",
     "pixels_to_pil",
     "pixels_to_unit",
     "quiet_decoding",
@@ -346,6 +347,14 @@ def unit_to_pil(unit: Tensor) -> Image.Image:
 def pixels_to_pil(pixels: Pixels) -> Image.Image:
     """Pixels [H, W, 1 or 3] as PIL "L" or "RGB"."""
     return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+
+
+def mask_to_pil(mask: Mask) -> Image.Image:
+    """A mask as PIL "L", or "I;16" where a value is over 255. Raises `ImageError` for values that fit neither."""
+    low, high = int(mask.min()), int(mask.max())
+    if low < 0 or high > 65535:
+        raise ImageError(f"expected mask values in 0..65535, which image files hold, got {low}..{high}")
+    return Image.fromarray(mask.astype(np.uint8 if high <= 255 else np.uint16))
 
 
 def like(unit: Tensor, template: Any) -> Any:

@@ -317,7 +317,7 @@ def test_masks_beside_images_are_found_and_are_no_images(tmp_path: Path) -> None
 
 
 def test_masks_named_after_their_image_are_found(tmp_path: Path) -> None:
-    for name in ("a.jpg", "deep/b.png", "face_mask.jpg", "c.png"):
+    for name in ("a.jpg", "deep/b.png", "face_mask.jpg", "face.jpg", "c.png"):  # JPEG keeps no numbers: a photo
         _photo(tmp_path / name)
     for name in ("a_mask.png", "deep/b_mask.png"):
         _mask(tmp_path / name)
@@ -457,6 +457,29 @@ def test_pyramids_that_carry_no_mask_leave_those_beside_alone_and_refuse_named_o
     assert [item.mask for item in plan.todo] == [None]
     with pytest.raises(ConfigError, match='"fast"'):
         plan_dataset([tmp_path / "data"], store, quick(), masks=tmp_path / "data")
+
+
+def test_without_masks_every_file_is_an_image(tmp_path: Path, store: DirectoryStore) -> None:
+    for seed, name in enumerate(("a.png", "a_mask.png")):
+        _photo(tmp_path / "data" / name, seed)
+    report = fit_dataset([tmp_path / "data"], store, TINY, masks="none", jobs=1)
+    assert [(o.path.name, o.status) for o in report.outcomes] == [("a.png", "fitted"), ("a_mask.png", "fitted")]
+    assert report.without_mask is None
+
+
+def test_the_command_draws_masks(tmp_path: Path) -> None:
+    _photo(tmp_path / "a.png")
+    wide = np.where(_disk(*SIZE), 300, 0).astype(np.uint16)
+    Image.fromarray(wide).save(tmp_path / "a_mask.png")
+    fit_dataset([tmp_path / "a.png"], DirectoryStore(tmp_path / "store"), TINY, jobs=1)
+    options = ["--cache", str(tmp_path / "store"), "--out", str(tmp_path / "out"), "-n", "2", "--size", "50x40"]
+    assert CliRunner().invoke(app, ["draw", str(tmp_path / "a.png"), *options]).exit_code == 0
+    masks = sorted((tmp_path / "out").glob("*_mask.png"))
+    assert len(masks) == 2
+    for path in masks:
+        mask = np.asarray(Image.open(path))
+        assert mask.shape == (40, 50)
+        assert set(np.unique(mask)) == {0, 300}
 
 
 def test_the_command_reports_images_without_a_mask(tmp_path: Path) -> None:

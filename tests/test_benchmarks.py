@@ -11,10 +11,11 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import _result, report
+from benchmarks import _gpnn, _result, report
 from benchmarks._result import spread
 
 FOLDER = Path(_result.__file__).parent
@@ -79,6 +80,57 @@ def test_a_suite_is_listed(suite: str) -> None:
 )
 def test_a_command_names_the_last_folder_alone(argument: str, written: str) -> None:
     assert _result._without_folders(argument) == written
+
+
+def _image(height: int, width: int) -> torch.Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(3)) * 2 - 1
+
+
+def test_gpnn_takes_the_key_that_its_equation_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, keys = torch.randn(30, 5, generator=generator), torch.randn(20, 5, generator=generator)
+    distances = torch.cdist(queries, keys).square() / 5
+    expected = (distances / (_gpnn.ALPHA + distances.min(0).values)).argmin(1)
+    assert torch.equal(_gpnn._nearest(queries, keys), expected)
+    monkeypatch.setattr(_gpnn, "ROWS", 7)
+    monkeypatch.setattr(_gpnn, "KEPT_BYTES", 0)
+    assert torch.equal(_gpnn._nearest(queries, keys), expected)
+
+
+def test_gpnn_puts_the_patches_of_an_image_together_again() -> None:
+    image = _image(20, 24)
+    patches = torch.nn.functional.unfold(image, _gpnn.PATCH_PX)
+    assert torch.allclose(_gpnn._averaged(patches, (20, 24)), image, atol=1e-6)
+
+
+def test_a_sample_of_gpnn_is_made_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_gpnn, "NOISE", 5.0)  # that of the paper gives so small an image back nearly unchanged
+    image = _image(30, 34)
+    made = _gpnn.sample(image, torch.Generator().manual_seed(1))
+    assert made.shape == image.shape
+    assert image.min() <= made.min() <= made.max() <= image.max()
+    assert not torch.allclose(made, image, atol=0.1)
+
+
+def test_the_pairs_of_gpnn_grow_with_the_square_of_the_pixels() -> None:
+    assert _gpnn.pairs((192, 256)) / _gpnn.pairs((96, 128)) == pytest.approx(16, rel=0.25)  # borders weigh less
+
+
+def test_the_same_results_give_the_same_plots(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the bench extra is not installed")
+    from benchmarks import _plots
+
+    spent = {"median": 0.1, "q25": 0.1, "q75": 0.2, "n": 3}
+    rows = [
+        {"what": "fast", "pixels": 100 * n, "process_sec": spent, "peak_memory_bytes": 1e8, "start_scale": 0}
+        | {"sifid_mean": 0.1 * n, "fit_sec": spent}
+        for n in (1, 2)
+    ]
+    results = {"fit": {"rows": rows}, "quality": {"rows": rows}}
+    first, second = (_plots.draw_all(results, tmp_path / name) for name in ("one", "two"))
+    assert [path.name for path in first] == ["cost.svg", "frontier.svg"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert _plots.draw_all({}, tmp_path / "three") == []
 
 
 measurements = st.lists(st.floats(0, 1e6), min_size=1, max_size=30)

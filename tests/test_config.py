@@ -22,6 +22,8 @@ INVALID = [
     ("width", 0),
     ("width_max", 0),
     ("width_doubles_every", -1),
+    ("width_fine", -1),
+    ("prior", "no such file"),
     ("batch_norm", "perhaps"),
     ("block", 3),
     ("anchor_blur_px", -0.5),
@@ -141,7 +143,9 @@ def test_a_digest_survives_the_json_round_trip(changes: dict[str, Any]) -> None:
 def test_every_field_changes_the_digest(field: str) -> None:
     value = getattr(FitConfig(), field)
     other: Any
-    if isinstance(value, bool):
+    if field == "prior":
+        other = "photos"
+    elif isinstance(value, bool):
         other = not value
     elif isinstance(value, str):
         other = value + "_other"

@@ -360,7 +360,7 @@ def test_draws_that_are_constant_are_a_collapse(monkeypatch: pytest.MonkeyPatch)
     # Weights of zero turn noise over nothing into nothing.
     monkeypatch.setattr(
         "singan_aug.fitting.convolutional.initialise",
-        lambda network, rng: [p.data.mul_(0) for p in network.parameters()],
+        lambda network, rng: [p.data.zero_() for p in network.parameters()],
     )
     config = quick(anchor="none", learning_rate=1e-9)
     with pytest.raises(FitDivergedError, match="collapsed") as caught:

@@ -12,10 +12,11 @@ import pytest
 import safetensors.numpy
 import torch
 import xxhash
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from singan_aug.images import turn_pixels
+from singan_aug.images import Mask, to_mask, turn_pixels
 from singan_aug.pyramid import draw, reconstruct
 from singan_aug.store import FORMAT_VERSION, DirectoryStore, fingerprint, make_key
 from tests.golden.make_golden_store import GOLDEN
@@ -31,6 +32,11 @@ every_golden = pytest.mark.parametrize("golden", sorted(GOLDEN.glob("v*")), ids=
 def _expected(golden: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads((golden / "golden.json").read_text())
     return values
+
+
+def _mask(golden: Path) -> Mask:
+    with Image.open(golden / _expected(golden)["mask"]) as mask:
+        return to_mask(mask)
 
 
 def _check(image: Tensor, pixels: list[dict[str, Any]], may_differ_ratio: float) -> None:
@@ -83,7 +89,20 @@ def test_golden_pyramids_are_found_by_their_image(golden: Path) -> None:
         manifest = store.manifest(key)
         assert fingerprint(pixels).turn_code == manifest.turn_code
         if manifest.format_version == FORMAT_VERSION:
-            assert str(make_key(pixels, manifest.config)) == key
+            assert str(make_key(pixels, manifest.config, _mask(golden) if manifest.mask_values else None)) == key
+
+
+@every_golden
+def test_a_golden_mask_is_read_to_the_value(golden: Path) -> None:
+    store = DirectoryStore(golden / "store")
+    masked = [key for key in store.keys() if store.manifest(key).mask_values]
+    assert len(masked) == 1
+    pyramid, mask = store.load(masked[0]), _mask(golden)
+    rows, columns = (torch.arange(side) for side in mask.shape)
+    held = pyramid.carried_mask(torch.stack(torch.meshgrid(rows, columns, indexing="ij")))
+    assert held is not None
+    assert np.array_equal(held.numpy(), mask)
+    assert pyramid.mask_values == tuple(np.unique(mask).tolist())
 
 
 @every_golden
@@ -155,18 +174,27 @@ def test_a_stranger_can_read_version_1(number: int) -> None:
     else:
         assert tensors["source"].shape == (1, channels, *sizes[-1])
         assert tensors["source"].dtype == np.uint8
-        assert names == {"source"}
+        assert tensors["mask"].shape == tuple(sizes[-1])
+        assert tensors["mask"].dtype == np.uint8
+        assert np.array_equal(np.array(manifest["mask_values"])[tensors["mask"]], _mask(GOLDEN / "v1"))
+        assert names == {"source", "mask"}
 
     # The key, from the image and the config.
     pixels = np.asarray(Image.open(GOLDEN / "v1" / golden["image"]))
     code = manifest["turn_code"]
-    turned = pixels.swapaxes(0, 1) if code & 4 else pixels
-    turned = turned[::-1] if code & 2 else turned
-    turned = turned[:, ::-1] if code & 1 else turned
-    shape = "x".join(map(str, turned.shape))
-    assert xxhash.xxh3_128_hexdigest(shape.encode() + turned.tobytes()) == manifest["fingerprint"]
+
+    def digest(values: NDArray[Any]) -> str:
+        turned = values.swapaxes(0, 1) if code & 4 else values
+        turned = turned[::-1] if code & 2 else turned
+        turned = turned[:, ::-1] if code & 1 else turned
+        shape = "x".join(map(str, turned.shape))
+        return xxhash.xxh3_128_hexdigest(shape.encode() + turned.tobytes())
+
+    assert digest(pixels) == manifest["fingerprint"]
     rest = expected["key"].removeprefix(f"{manifest['fingerprint']}-")
     fields = json.loads(SCHEMA_PATH.read_text())["$defs"]["FitConfig"]["properties"]
     changed = {name: value for name, value in config.items() if value != fields[name]["default"]}
     config_digest = xxhash.xxh3_128_hexdigest(json.dumps(changed, sort_keys=True).encode())
-    assert xxhash.xxh3_64_hexdigest(f"1/False/{config_digest}".encode()) == rest
+    masked = bool(manifest["mask_values"])
+    of_mask = digest(_mask(GOLDEN / "v1")[..., None].astype("<i4")) if masked else ""
+    assert xxhash.xxh3_64_hexdigest(f"1/{masked}/{config_digest}{of_mask}".encode()) == rest

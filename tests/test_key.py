@@ -237,6 +237,8 @@ def test_a_changed_config_changes_the_key_alone(changes: dict[str, float]) -> No
 
 
 def _other(value: Any) -> Any:
+    if value is None:
+        return "photos"
     if isinstance(value, str):
         return value + "2"
     if isinstance(value, bool):

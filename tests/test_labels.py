@@ -15,6 +15,7 @@ from singan_aug.fitting import fit
 from singan_aug.images import inverse_turn, resize_mask, to_mask, turn, turn_between, turn_pixels
 from singan_aug.pyramid import Pyramid, draw, keeps_layout, trace
 from singan_aug.pyramid.displacement import layout_start_scale, measure_displacement, nearest_origins
+from singan_aug.pyramid.noise import generator_for
 from singan_aug.store import fingerprint, make_key
 from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_keypoints, carry_mask, sample_field
 from tests.conftest import make_photo, quick
@@ -183,6 +184,18 @@ def test_displacement_is_the_mean_distance_to_the_origin(pyramid: Pyramid) -> No
     assert origins is not None
     moved = (origins - _identity(*SIZE)).float().square().sum(1).sqrt().mean((1, 2))
     assert float(moved.min()) <= pyramid.displacement_px[-1] <= float(moved.max())
+
+
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_displacement_is_that_of_a_typical_draw(pyramid: Pyramid, start: int) -> None:
+    """Single draws differ by a quarter or more; what is stored lies close to their mean."""
+    scale = pyramid.scales[start]
+    generators = [generator_for(99, i) for i in range(40)]
+    origins = scale.draw(None, scale.size, generators, pyramid.config).origin
+    assert origins is not None
+    far = (origins - _identity(*scale.size)).float().square().sum(1).sqrt().mean((1, 2)) * SIZE[0] / scale.size[0]
+    assert float(far.std()) > 0.15 * float(far.mean())
+    assert pyramid.displacement_px[start] == pytest.approx(float(far.mean()), rel=0.25)
 
 
 def test_displacement_grows_with_the_shift_and_without_one_there_is_none() -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from singan_aug.config import FitConfig, paper
-from singan_aug.fitting import convolutional, fit
+from singan_aug.fitting import fit, training
 from singan_aug.fitting.losses import (
     critic_loss,
     generator_loss,
@@ -198,7 +198,7 @@ def test_initial_biases_are_zero() -> None:
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: None)
-    monkeypatch.setattr(convolutional, "COLLAPSED", 0.0)
+    monkeypatch.setattr(training, "COLLAPSED", 0.0)
 
 
 @pytest.mark.usefixtures("untrained")
@@ -335,7 +335,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     """Every step that an Adam optimiser takes; the weights stay as they are."""
     taken: list[Step] = []
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: taken.append(Step(self)))
-    monkeypatch.setattr(convolutional, "COLLAPSED", 0.0)
+    monkeypatch.setattr(training, "COLLAPSED", 0.0)
     return taken
 
 
@@ -439,7 +439,7 @@ def test_fixed_noise_is_the_same_at_every_iteration(monkeypatch: pytest.MonkeyPa
         made.append(original(*args, **options))
         return made[-1]
 
-    monkeypatch.setattr(convolutional, "noise_maps", spy)
+    monkeypatch.setattr(training, "noise_maps", spy)
     pyramid = fit(ONE_SCALE, FitConfig(coarsest_px=16, width=8, steps_coarsest=12))
     assert torch.equal(made[0], z_star(pyramid))
     assert len({tuple(noise.flatten().tolist()) for noise in made}) == len(made) == 13

@@ -151,7 +151,8 @@ def _below(image: Path, tops: Sequence[Path]) -> Path:
 
 def _is_mask(image: Path, relative: Path, named: set[Path]) -> bool:
     """Whether a file that a walk took for an image is a mask by its place or its name."""
-    if image.stem.endswith(ENDING) and image.parent / image.stem.removesuffix(ENDING) in named:
+    own = image.stem.removesuffix(ENDING)
+    if own != image.stem and image.suffix.lower() in MASK_SUFFIXES and image.parent / own in named:
         return True
     folders = relative.parts[:-1]
     for i, folder in enumerate(folders):

@@ -11,7 +11,7 @@ import typer
 from singan_aug.cli._app import AsJson, Cache, Seed, Target, app, find_pyramid, reported
 from singan_aug.display import say, show_json
 from singan_aug.errors import ConfigError
-from singan_aug.images import turn_between, unit_to_pil
+from singan_aug.images import mask_to_pil, turn_between, unit_to_pil
 from singan_aug.store import open_store
 
 
@@ -32,21 +32,24 @@ def draw(
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw variants of a fitted image into PNG files."""
-    from singan_aug.pyramid import draw as draw_variants
+    """Draw variants of a fitted image into PNG files, with their masks where it was fitted with one."""
+    from singan_aug.pyramid import trace
 
     store = open_store(cache)
     manifest, turn_code = find_pyramid(store, target)
     wanted = parse_size(size)
     if wanted is not None and (manifest.turn_code ^ turn_code) & 4:  # the file lies on its side
         wanted = wanted[::-1]
-    drawn = draw_variants(store.load(manifest.key), count, start_scale, wanted, seed)
-    drawn = turn_between(drawn, manifest.turn_code, turn_code)
+    traced = trace(store.load(manifest.key), count, start_scale, wanted, seed)
+    drawn = turn_between(traced.images, manifest.turn_code, turn_code)
     out.mkdir(parents=True, exist_ok=True)
     stem = Path(manifest.name).stem or manifest.key
     paths = [out / f"{stem}_scale{start_scale}_seed{seed}_{i}.png" for i in range(count)]
     for path, image in zip(paths, drawn, strict=True):
         unit_to_pil(image).save(path)
+    if traced.masks is not None:
+        for path, mask in zip(paths, turn_between(traced.masks, manifest.turn_code, turn_code), strict=True):
+            mask_to_pil(mask.numpy()).save(path.with_stem(f"{path.stem}_mask"))
     if as_json:
         show_json([str(path) for path in paths])
     else:

@@ -30,7 +30,7 @@ def fit(
         Path | None,
         typer.Option(
             help="Folder of mask files or YOLO polygons, or COCO file: fitted with the images, so that labels ride "
-            "along. Default: masks/ beside images/, or NAME_mask.png beside NAME.jpg.",
+            "along. Default: masks/ beside images/, or NAME_mask.png beside NAME.jpg; none: every file is an image.",
             show_default=False,
         ),
     ] = None,
@@ -42,6 +42,14 @@ def fit(
         typer.Option(
             min=25,
             help="Long side in pixels at which images are fitted. Default: the preset's 250.",
+            show_default=False,
+        ),
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            help="Where trained generators start: photos, dataset (learned from these images first), none, or a file "
+            "that `singan-aug prior train` wrote. Default: the preset's.",
             show_default=False,
         ),
     ] = None,
@@ -68,6 +76,8 @@ def fit(
         if not path.exists() and not path.is_symlink():
             raise ConfigError(f"expected image files or folders, got {path}: there is no such file or folder")
     changes: dict[str, Any] = {"seed": seed} | ({"finest_px": max_size} if max_size is not None else {})
+    if prior is not None:
+        changes["prior"] = None if prior == "none" else prior
     config = preset(preset_name, **changes)
     check_device(device)
     store = open_store(cache)

@@ -264,6 +264,9 @@ class CocoFolder(Layout):
         self.coco: Coco = read_coco(found[0])
         records = {image: self.coco.image(image.relative_to(folder)) for image in images}
         self.records = {image: record for image, record in records.items() if record is not None}
+        ids = [*self.coco.by_image, *(record.get("id", 0) for record in self.coco.document["annotations"])]
+        if not all(isinstance(each, int) for each in ids):
+            raise LabelError(f"{self.coco.path}: expected ids of images and annotations to be integers")
         super().__init__(folder, list(self.records), annotations)
 
     @classmethod

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scales import Size, working_size
 from singan_aug.pyramid.threads import one_thread
 
-__all__ = ["fit"]
+__all__ = ["fit", "fit_batch"]
 
 MASK_VALUES = 256  # that one byte a pixel can tell apart
 ATTEMPTS = 2  # a fit that diverges is tried once more, from another seed
@@ -62,19 +63,78 @@ def fit(
         FitDivergedError: training went non-finite or collapsed, and again from another seed.
     """
     config = config or fast()
+    with one_thread():
+        return _fitted(image, mask, config, device, on_event or (lambda _: None))()
+
+
+def fit_batch(
+    images: Sequence[Any],
+    config: FitConfig | None = None,
+    *,
+    masks: Sequence[Any] | None = None,
+    device: torch.device | str = "cpu",
+    batch_images: int = 16,
+    on_event: Callable[[int, FitEvent], None] | None = None,
+) -> list[Pyramid | ImageError | FitDivergedError]:
+    """Fit a pyramid to each of many images on one device; each is what `fit` gives.
+
+    Of `batch_images` images at a time, one after the other is decoded and its work queued, and only then are results
+    waited for: a GPU has the next image's work while the last one's is under way, and holds that many pyramids at once.
+
+    Args:
+        images: anything that `fit` takes, of any sizes; a sequence that loads what is indexed keeps memory bounded.
+        config: how; the `fast` preset by default.
+        masks: for each image its mask, as `fit` takes it, or None.
+        device: where to fit; the pyramids are returned on the CPU.
+        batch_images: how many at once, at least 1.
+        on_event: called every few steps with the place of an image and a `FitEvent`.
+
+    Returns:
+        For each image its pyramid, or the `ImageError` or `FitDivergedError` why there is none: one image that cannot
+        be fitted does not stop the others.
+
+    Raises:
+        ConfigError: as `fit` does.
+        ValueError: `batch_images` is not positive, or there are not as many masks as images.
+    """
+    if batch_images < 1:
+        raise ValueError(f"expected batch_images of at least 1, got {batch_images}")
+    if masks is not None and len(masks) != len(images):
+        raise ValueError(f"expected a mask or None for each of {len(images)} images, got {len(masks)}")
+    config = config or fast()
+    notify = on_event or (lambda _place, _event: None)
+    results: list[Pyramid | ImageError | FitDivergedError] = []
+    with one_thread():
+        for first in range(0, len(images), batch_images):
+            queued: list[Callable[[], Pyramid] | ImageError | FitDivergedError] = []
+            for place in range(first, min(first + batch_images, len(images))):
+                mask = None if masks is None else masks[place]
+                try:
+                    queued.append(_fitted(images[place], mask, config, device, partial(notify, place)))
+                except (ImageError, FitDivergedError) as error:
+                    queued.append(error)
+            results += [finish if isinstance(finish, Exception) else finish() for finish in queued]
+    return results
+
+
+def _fitted(
+    image: Any, mask: Any, config: FitConfig, device: torch.device | str, on_event: Callable[[FitEvent], None]
+) -> Callable[[], Pyramid]:
+    """A function that waits for the pyramid; its work is queued on the device, from another seed where it diverged."""
+    if isinstance(image, ImageError):  # of whoever decoded
+        raise image
     pixels, classes = image_and_mask(image, mask)
     size = working_size((pixels.shape[0], pixels.shape[1]), config)
     refuse_constant(pixels)
-    real = to_signed(resize_pixels(pixels, size))
+    real = to_signed(resize_pixels(pixels, size)).to(device, non_blocking=True)
     levels, values = (None, ()) if classes is None else _indexed(classes, size, config)
-    with one_thread():
-        for attempt in range(ATTEMPTS):
-            try:
-                pyramid = _fit_once(real.to(device), config, attempt, on_event or (lambda _: None))
-                return replace(pyramid, mask=levels, mask_values=values)
-            except FitDivergedError:
-                if attempt + 1 == ATTEMPTS:
-                    raise
+    for attempt in range(ATTEMPTS):
+        try:
+            finish = _fit_once(real, config, attempt, on_event)
+            return lambda: replace(finish(), mask=levels, mask_values=values)
+        except FitDivergedError:
+            if attempt + 1 == ATTEMPTS:
+                raise
     raise AssertionError("unreachable")
 
 
@@ -92,7 +152,10 @@ def _indexed(mask: Mask, size: Size, config: FitConfig) -> tuple[Tensor, tuple[i
     return torch.from_numpy(levels), tuple(values.tolist())
 
 
-def _fit_once(real: Tensor, config: FitConfig, attempt: int, on_event: Callable[[FitEvent], None]) -> Pyramid:
+def _fit_once(
+    real: Tensor, config: FitConfig, attempt: int, on_event: Callable[[FitEvent], None]
+) -> Callable[[], Pyramid]:
+    """A function that waits for the pyramid and brings it to the CPU; its work is queued on the device."""
     started_sec = time.process_time()
     work = fit_work((real.shape[2], real.shape[3]), real.shape[1], config)
     total = sum(scale.load for scale in work)
@@ -105,18 +168,19 @@ def _fit_once(real: Tensor, config: FitConfig, attempt: int, on_event: Callable[
     with torch.no_grad():
         remembered = [scale.reconstruct(config) - resize(real, scale.size, config.resample) for scale in scales]
         displacement_px = measure_displacement(scales, config)
-    return (
-        Pyramid(config, real.shape[1], scales, displacement_px=displacement_px)
-        .to("cpu")
-        .with_provenance(
-            {
-                "package": __version__,
-                "torch": torch.__version__,
-                "device": real.device.type,
-                "attempt": attempt,
-                "process_sec": round(time.process_time() - started_sec, 3),
-                # Of the range, coarsest scale first.
-                "reconstruction_rmse": [round(float(error.square().mean().sqrt()) / 2, 5) for error in remembered],
-            }
-        )
-    )
+    spent_sec = time.process_time() - started_sec
+
+    def finish() -> Pyramid:
+        errors = [float(error.square().mean().sqrt()) / 2 for error in remembered]
+        provenance = {
+            "package": __version__,
+            "torch": torch.__version__,
+            "device": real.device.type,
+            "attempt": attempt,
+            "process_sec": round(spent_sec, 3),
+            "reconstruction_rmse": [round(error, 5) for error in errors],  # of the range, coarsest scale first
+        }
+        pyramid = Pyramid(config.portable(), real.shape[1], scales, provenance, displacement_px)
+        return pyramid if real.device.type == "cpu" else pyramid.to("cpu")
+
+    return finish

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,14 +49,16 @@ def reconstruction_loss(reconstruction: Tensor, real: Tensor) -> Tensor:
     return F.mse_loss(reconstruction, real)
 
 
-def random_projections(count: int, channels: int, patch_px: int, generator: torch.Generator) -> Tensor:
-    """Unit-norm random filters [count, channels, patch_px, patch_px]; every second one has zero mean in each channel.
+def random_projections(
+    count: int, channels: int, patch_px: int, generator: torch.Generator, *, zero_mean_every: int = 2
+) -> Tensor:
+    """Unit-norm random filters [count, channels, patch_px, patch_px]; every so many have zero mean in each channel.
 
-    Without the zero-mean half, brightness takes most of every projection and texture is hardly compared.
+    Without these, brightness takes most of every projection and texture is hardly compared.
     """
     filters = torch.randn(count, channels, patch_px, patch_px, generator=generator)
     if patch_px > 1:  # a single pixel less its mean is nothing
-        filters[::2] -= filters[::2].mean((2, 3), keepdim=True)
+        filters[::zero_mean_every] -= filters[::zero_mean_every].mean((2, 3), keepdim=True)
     norms: Tensor = filters.flatten(1).norm(dim=1)
     return filters / norms.reshape(-1, 1, 1, 1)
 
@@ -64,10 +67,15 @@ def sliced_wasserstein(
     fake: Tensor,  # [N, C, H, W]
     real: Tensor,  # [N, C, H, W], as many pixels as fake
     projections: Tensor,  # [P, C, p, p]
+    stride: int = 1,  # of the grid of patches
 ) -> Tensor:
-    """Mean squared difference of the sorted projections of all p x p patches: a sliced 2-Wasserstein distance.
+    """Mean squared difference of the sorted projections of p x p patches: a sliced 2-Wasserstein distance.
 
     Between the patch distributions of two images, as in Elnekave & Weiss 2022 (GPDM), eq. 3.
     """
-    a, b = (F.conv2d(image, projections).transpose(0, 1).flatten(1).sort(dim=1).values for image in (fake, real))
-    return (a - b).square().mean()
+    drawn, known = (F.conv2d(image, projections, stride=stride).transpose(0, 1).flatten(1) for image in (fake, real))
+    if drawn.device.type != "cpu":
+        return (drawn.sort(dim=1).values - known.sort(dim=1).values).square().mean()
+    # On the CPU numpy sorts in a fifth of the time, and finds the order in half of it.
+    order = torch.from_numpy(np.argsort(drawn.detach().numpy(), axis=1))
+    return (drawn.gather(1, order) - torch.from_numpy(np.sort(known.detach().numpy(), axis=1))).square().mean()

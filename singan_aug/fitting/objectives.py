@@ -24,6 +24,9 @@ from singan_aug.pyramid.networks import Critic
 
 __all__ = ["OBJECTIVES", "Objective"]
 
+GRAIN_PX = 3  # half of the projections are of patches this small, which grain weighs most in
+COMPARED = 3000  # patches; more take longer to sort and change little
+
 
 class Objective(Protocol):
     """The seam between the training loop and what it minimises. Images are [N, C, H, W] in [-1, 1]."""
@@ -128,8 +131,15 @@ class SlicedWasserstein:
         return {}
 
     def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
-        """Over fresh random projections at each call."""
+        """Over fresh random projections at each call: half of small patches, half of `patch_px`, on a grid."""
         config = self._config
-        patch_px = min(config.patch_px, *real.shape[-2:])
-        filters = random_projections(config.projections, self._channels, patch_px, generator).to(real.device)
-        return sliced_wasserstein(fake, real.expand_as(fake), filters)
+        stride = max(1, round((real.shape[-2] * real.shape[-1] / COMPARED) ** 0.5))
+        down, right = torch.randint(stride, (2,), generator=generator).tolist()
+        real, fake = real[..., down:, right:], fake[..., down:, right:]
+        count = max(1, config.projections // 2)
+        distances = []
+        for patch_px, zero_mean_every in ((min(GRAIN_PX, config.patch_px), 1), (config.patch_px, 2)):
+            side = min(patch_px, *real.shape[-2:])
+            filters = random_projections(count, self._channels, side, generator, zero_mean_every=zero_mean_every)
+            distances.append(sliced_wasserstein(fake, real.expand_as(fake), filters.to(real.device), stride))
+        return torch.stack(distances).mean()

@@ -17,8 +17,7 @@ __all__ = ["LAYOUT_TOLERANCE_RATIO", "keeps_layout", "layout_start_scale", "meas
 
 LAYOUT_TOLERANCE_RATIO = 0.03  # mean displacement as a share of the short side: docs/labels.md shows what it admits
 
-DRAWS = 2  # at each start scale, where they have no more pixels together than DRAWN_PX; else one
-DRAWN_PX = 10_000
+CANDIDATES = 9  # draws' means vary by a quarter: one that is typical is measured
 GRID = 16  # places along the short side at which origins are estimated
 PATCH_PX = 7  # side of the patches by which they are estimated
 FAR = 0.02  # what the whole short side costs there, in squared difference: of equal patches the nearest counts
@@ -56,27 +55,24 @@ def layout_start_scale(
 def measure_displacement(scales: Sequence[Scale], config: FitConfig) -> tuple[float, ...]:
     """Mean distance in pixels of the finest scale between a draw's pixels and their origins, at each start scale.
 
-    Measured where a draw starts, on a few draws of that scale alone: the finer ones carry its arrangement on. Exact
-    where pixels are copied, elsewhere estimated by `nearest_origins`. The config's seed decides the draws.
+    Measured where a draw starts, on a typical draw of that scale alone: the finer ones carry its arrangement on. Exact
+    where pixels are copied, elsewhere estimated by `nearest_origins`. The config's seed decides the draw.
     """
     finest = scales[-1].size
     return tuple(round(_mean_displacement(k, scale, finest, config), 2) for k, scale in enumerate(scales))
 
 
 def _mean_displacement(k: int, scale: Scale, finest: Size, config: FitConfig) -> float:
-    count = DRAWS if DRAWS * scale.size[0] * scale.size[1] <= DRAWN_PX else 1
-    generators = [generator_for(config.seed, "displacement", k, i) for i in range(count)]
-    canvas = scale.draw(None, scale.size, generators, config)
-    if canvas.origin is not None:
-        places = _places(scale.size, 1, canvas.origin.device)
-        origins = canvas.origin
-    else:
-        step = max(1, min(scale.size) // GRID)
-        places = _places(scale.size, step, canvas.image.device)
-        origins = nearest_origins(canvas.image, scale.reconstruct(config), places)
+    generators = [generator_for(config.seed, "displacement", k, i) for i in range(CANDIDATES)]
+    origin = scale.typical_origin(generators, config)
+    step = 1 if origin is not None else max(1, min(scale.size) // GRID)
+    places = _places(scale.size, step, scale.entering.device)
+    if origin is None:
+        drawn = scale.draw(None, scale.size, generators[:1], config).image
+        origin = nearest_origins(drawn, scale.reconstruct(config), places)[0]
     grow = [to / own for own, to in zip(scale.size, finest, strict=True)]
-    moved = (origins - places).float() * origins.new_tensor(grow, dtype=torch.float32)[:, None, None]
-    return float(moved.square().sum(1).sqrt().mean())
+    moved = (origin - places).float() * places.new_tensor(grow, dtype=torch.float32)[:, None, None]
+    return float(moved.square().sum(0).sqrt().mean())
 
 
 def _places(size: Size, step: int, device: torch.device) -> Tensor:

@@ -33,6 +33,7 @@ EXHAUSTIVE = 2_000_000  # pairs of places up to which every one is compared with
 STEPS = ((1, 0), (-1, 0), (0, 1), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2))  # whose coordinates are taken over
 MARGIN = 2  # of places that resemble nothing around the source, so that no candidate needs clamping
 FAR = 1e3  # a descriptor that resembles nothing: those of images are of the order of 1
+GLANCE_PX = 16  # short side at which shifts are compared
 SEAM_LIMIT = 0.15  # steps in brightness (in [-1, 1]) well above this are edges, not seams
 SAMPLED = 2000  # patches from which the descriptors' basis is made
 
@@ -77,6 +78,16 @@ class PatchScale(Scale):
             seen = resize(below.image, size, self.resample)
             origin = self._improve(seen, self._upsampled(below.origin, size), config)
         return Canvas(self._blended(_copied(self.source, origin), origin), origin)
+
+    def typical_origin(self, generators: Sequence[torch.Generator], config: FitConfig) -> Tensor:
+        """That of the generator whose shift is the median one; a shift is nearly the same field at a small size."""
+        small = (round(GLANCE_PX * self.size[0] / min(self.size)), round(GLANCE_PX * self.size[1] / min(self.size)))
+
+        def moved_px(generator: torch.Generator) -> float:
+            return float(random_shift(small, generator.clone_state(), self.index, config).square().sum(1).sqrt().mean())
+
+        typical = sorted(generators, key=moved_px)[len(generators) // 2]
+        return self._begin(self.size, [typical], config)[0]
 
     def reconstruct(self, config: FitConfig) -> Tensor:
         """The source: unshifted, every place is its own best match."""

@@ -41,6 +41,14 @@ class Scale(ABC):
     ) -> Canvas:
         """N outputs of this scale with fresh noise. The i-th depends on the i-th generator alone."""
 
+    def typical_origin(self, generators: Sequence[torch.Generator], config: FitConfig) -> Tensor | None:
+        """int64 [2, *self.size], as `Canvas` has it, of a draw that starts here and moves pixels as far as most do.
+
+        `generators` are candidates for its noise. None where pixels are generated.
+        """
+        del generators, config
+        return None
+
     @abstractmethod
     def reconstruct(self, config: FitConfig) -> Tensor:
         """[1, C, *self.size] in about [-1, 1]: the output for {z*, 0, ..., 0}."""

@@ -67,7 +67,7 @@ class Store(ABC):
         """Key of the pyramid fitted last to one image, of this config alone where one is given; None without any."""
         keys = self.find(fingerprint)
         if config is not None:
-            keys = [key for key in keys if self.manifest(key).config == config]
+            keys = [key for key in keys if self.manifest(key).config.digest() == config.digest()]
         if len(keys) > 1:
             keys.sort(key=lambda key: (self.manifest(key).created_at, key))
         return keys[-1] if keys else None

@@ -11,6 +11,7 @@ from singan_aug._registry import Registry
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError
 from singan_aug.fitting import fit
+from singan_aug.fitting.losses import random_projections, sliced_wasserstein
 from singan_aug.fitting.objectives import OBJECTIVES, Objective
 from singan_aug.fitting.schedule import RATES, learning_rate
 from singan_aug.pyramid import draw
@@ -387,6 +388,17 @@ def test_the_sliced_distance_ignores_where_patches_are() -> None:
     real, moved = (image.tile(3, 5)[..., :14, :26] for image in (tile, tile.roll((2, 3), (2, 3))))
     # 12 x 24 patches of 3 px: each patch of the tile, wrapped around, in both images as often.
     assert float(objective.loss(real, moved, generator_for(0))) == pytest.approx(0, abs=1e-10)
+
+
+def test_the_sliced_distance_is_that_of_sorted_projections() -> None:
+    real, fake = _image(), _image().flip(2).requires_grad_(True)
+    filters = random_projections(6, 3, 5, generator_for(0))
+    found = sliced_wasserstein(fake, real, filters)
+    sides = [torch.nn.functional.conv2d(image, filters)[0].flatten(1).sort(dim=1).values for image in (fake, real)]
+    expected = (sides[0] - sides[1]).square().mean()
+    assert torch.allclose(found, expected)
+    gradient, expected_gradient = (torch.autograd.grad(loss, fake)[0] for loss in (found, expected))
+    assert torch.allclose(gradient, expected_gradient, atol=1e-7)
 
 
 def test_patches_may_be_single_pixels() -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from singan_aug import Pyramid, draw, fit, reconstruct
 from singan_aug.config import FitConfig
-from singan_aug.images import Pixels
+from singan_aug.images import Mask, Pixels, mask_to_pil
 from singan_aug.pyramid.scales import Size
 from singan_aug.store import FORMAT_VERSION, DirectoryStore, fingerprint, make_key
 
@@ -100,6 +100,15 @@ def _picture() -> Pixels:
     return image.astype(np.uint8)
 
 
+def _mask() -> Mask:
+    """What is on the picture: sky 0, field 3, disk 200 and a void 255 where it touches the edge of the field."""
+    rows, columns = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
+    mask = np.where(rows < 13, 0, 3)
+    mask[np.hypot(rows - 8, columns - 25) < 5] = 200
+    mask[12:14, 20:30] = 255
+    return mask.astype(np.int32)
+
+
 def _recorded(image: Tensor) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     height, width = image.shape[-2:]
@@ -143,13 +152,15 @@ def main(replace: bool) -> None:
     place.mkdir(parents=True)
     Image.fromarray(pixels).save(place / "image.png", optimize=True)
     store = DirectoryStore(place / "store")
-    keys = [make_key(pixels, config) for config in CONFIGS]
-    for key, config in zip(keys, CONFIGS, strict=True):
-        store.save(key, fit(pixels, config), name="image.png", source_size=SIZE)
+    mask_to_pil(_mask()).save(place / "mask.png", optimize=True)
+    masks = [_mask() if config.carries_masks else None for config in CONFIGS]
+    keys = [make_key(pixels, config, mask) for config, mask in zip(CONFIGS, masks, strict=True)]
+    for key, config, mask in zip(keys, CONFIGS, masks, strict=True):
+        store.save(key, fit(pixels, config, mask=mask), name="image.png", source_size=SIZE)
     for empty in ("claims", "partial"):
         shutil.rmtree(place / "store" / empty)
     pyramids = [_expected(store.load(str(key)), str(key)) for key in keys]
-    expected = {"image": "image.png", "tolerance": "1/255", "pyramids": pyramids}
+    expected = {"image": "image.png", "mask": "mask.png", "tolerance": "1/255", "pyramids": pyramids}
     (place / "golden.json").write_text(_laid_out(expected) + "\n")
 
 

@@ -1,0 +1,118 @@
+"""The plots of docs/benchmarks.md, out of the results alone: the same results give the same files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks._result import Row
+
+__all__ = ["draw_all"]
+
+STYLE = {"svg.hashsalt": "singan-aug", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+Results = Mapping[str, Mapping[str, Any]]  # of each suite, by its name
+
+
+def draw_all(results: Results, folder: Path) -> list[Path]:
+    """Write every plot that the results suffice for."""
+    written = []
+    plots: dict[str, Callable[[Results], Figure | None]] = {"cost.svg": _cost, "frontier.svg": _frontier}
+    with matplotlib.rc_context(STYLE):
+        for name, plot in plots.items():
+            figure = plot(results)
+            if figure is not None:
+                folder.mkdir(exist_ok=True)
+                figure.savefig(folder / name, metadata={"Date": None})
+                written.append(folder / name)
+    return written
+
+
+def _rows(results: Results, suite: str, *fields: str) -> list[Row]:
+    """Rows of a suite that have all of these fields."""
+    rows = results.get(suite, {}).get("rows", [])
+    return [row for row in rows if all(row.get(field) is not None for field in fields)]
+
+
+def _middle(value: Any) -> float:
+    return float(value["median"] if isinstance(value, dict) else value)
+
+
+def _cost(results: Results) -> Figure | None:
+    """Process seconds of a fit, and memory, against pixels; a line in proportion to pixels beside them."""
+    rows = _rows(results, "fit", "pixels", "process_sec", "peak_memory_bytes")
+    if not rows:
+        return None
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    cost, memory = figure.subplots(1, 2)
+    for what in dict.fromkeys(row["what"] for row in rows):
+        own = [row for row in rows if row["what"] == what]
+        pixels, seconds = [row["pixels"] for row in own], [_middle(row["process_sec"]) for row in own]
+        cost.loglog(pixels, seconds, "o-", label=what)
+        cost.loglog(pixels, [seconds[0] * each / pixels[0] for each in pixels], "k:", label="in proportion to pixels")
+        memory.semilogx(pixels, [row["peak_memory_bytes"] / 1e6 for row in own], "o-", label=what)
+    _label(cost, "pixels", "process-seconds of a fit")
+    _label(memory, "pixels", "peak memory of the process, MB")
+    memory.set_ylim(bottom=0)
+    return figure
+
+
+def _frontier(results: Results) -> Figure | None:
+    """Left: SIFID from the coarsest scale against the cost of a fit. Right: SIFID against diversity along a knob."""
+    points = _points(results)
+    if not points:
+        return None
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (what, (seconds, score)), marker in zip(points.items(), "osD^v<>pPX*hH8d", strict=False):
+        left.semilogx([seconds], [score], marker, label=what)
+    for what, score in _peers(results).items():
+        if what not in points:  # nothing is known of its cost here
+            left.axhline(score, color="grey", linestyle=":", label=f"{what} (cost not measured)")
+    _label(left, "process-seconds of a fit (GPNN: of a sample)", "SIFID, start scale 0")
+    knob = _rows(results, "knob", "start_scale", "sifid_mean", "pixel_diversity_mean")
+    for start in sorted({row["start_scale"] for row in knob}):
+        own = [row for row in knob if row["start_scale"] == start]
+        field = list(own[0])[1]  # the knob stands behind what
+        x, y = [row["pixel_diversity_mean"] for row in own], [row["sifid_mean"] for row in own]
+        right.plot(x, y, "o-", label=f"{own[0]['what']}, start scale {start}, {field}")
+        for row, *place in zip(own, x, y, strict=True):
+            right.annotate(f"{row[field]:g}", place, textcoords="offset points", xytext=(4, -9))
+    if knob:
+        _label(right, "diversity per pixel", "SIFID")
+    else:
+        right.set_visible(False)
+    return figure
+
+
+def _points(results: Results) -> dict[str, tuple[float, float]]:
+    """(process seconds of a fit, SIFID from start scale 0) of everything of which both were measured."""
+    points = {}
+    for suite in ("quality", "prior"):
+        for row in _rows(results, suite, "start_scale", "sifid_mean", "fit_sec"):
+            if row["start_scale"] == 0:
+                points[row["what"]] = (_middle(row["fit_sec"]), row["sifid_mean"])
+    peers = _peers(results)
+    for row in _rows(results, "fit", "process_sec_extrapolated"):
+        if "SinGAN" in peers:
+            points["SinGAN"] = (row["process_sec_extrapolated"], peers["SinGAN"])
+    samples = _rows(results, "draw", "sample_sec")
+    if samples and "GPNN" in peers:
+        points["GPNN"] = (_middle(samples[-1]["sample_sec"]), peers["GPNN"])
+    return points
+
+
+def _peers(results: Results) -> dict[str, float]:
+    """SIFID of other programs' samples."""
+    rows = _rows(results, "quality", "sifid_mean", "lpips_to_source_mean")
+    return {row["what"]: row["sifid_mean"] for row in rows if "start_scale" not in row}
+
+
+def _label(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend(fontsize=7)
