@@ -17,7 +17,7 @@ from scipy import stats
 
 from benchmarks import _result
 from benchmarks.downstream import __main__ as downstream
-from benchmarks.downstream import views
+from benchmarks.downstream import fetch, tables, views
 from benchmarks.downstream.data import alike_groups, choose, read
 from benchmarks.downstream.networks import Lite0, SmallNetwork, TinyUNet
 from benchmarks.downstream.protocol import SUITES, Arm, parse_arm
@@ -383,3 +383,58 @@ def test_a_committed_result_follows_the_schema_and_can_be_made_again(path: Path)
             for name, value in theirs.items():
                 if isinstance(value, float):
                     assert ours[name] == pytest.approx(value, abs=0.02, rel=0.05)
+
+
+# Pages
+
+
+def test_the_pages_are_what_the_committed_results_give() -> None:
+    results = tables._results()
+    assert tables.FIGURES.read_text() == tables.figures(results), "run `python -m benchmarks.downstream.tables`"
+    page = tables.DECISIONS.read_text()
+    assert page == tables.decisions(results, page), "run `python -m benchmarks.downstream.tables`"
+
+
+def test_the_table_of_decisions_is_made_of_differences(own: Path, tmp_path: Path) -> None:
+    result = _run(own, tmp_path)
+    page = tables.decisions({"tiles": result}, f"before\n{tables.MARKS[0]}\nold\n{tables.MARKS[1]}\nafter")
+    (difference,) = [row for row in _of(result, "difference") if row["arm"] == "flip_crop+fine"]
+    assert f"{difference['difference']:+.1f} ({difference['low']:+.1f}" in page
+    assert page.startswith("before")
+    assert page.endswith("after")
+    assert "old" not in page
+    assert tables.decisions({"tiles": result}, page) == page
+
+
+def test_p_values_are_adjusted_over_sets_in_which_an_arm_was_measured() -> None:
+    def result(p: float) -> dict[str, Any]:
+        row = {"what": "difference", "arm": "a", "images": 5, "measure": "accuracy", "p_value": p}
+        return {"rows": [row, {**row, "arm": "b"}] if p < 0.5 else [row]}
+
+    found = tables._adjusted({"one": result(0.01), "two": result(0.02), "three": result(0.6)})
+    assert found["one", "a", 5, "accuracy"] == pytest.approx(0.03)
+    assert found["one", "b", 5, "accuracy"] == pytest.approx(0.02)
+    assert found["three", "a", 5, "accuracy"] == pytest.approx(0.6)
+
+
+# Public sets
+
+
+class FakeSet:
+    """As torchvision's sets are made, of eight images of two classes."""
+
+    classes = ("zero", "one")
+
+    def __init__(self, root: Path, *, train: bool, download: bool) -> None:
+        assert download
+        assert Path(root).is_dir()
+        self.data = torch.from_numpy(np.stack([make_photo(28, 28, 1, seed=i + 100 * train)[..., 0] for i in range(8)]))
+        self.targets = torch.arange(8) % 2
+
+
+def test_a_public_set_becomes_one_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fetch.SETS, "mnist", (fetch._parted(FakeSet), fetch._archive))
+    held = read(replace(SUITES["digits-scratch"], size_px=None), fetch.main(["mnist", str(tmp_path / "sets")]))
+    assert held.classes == ("zero", "one")
+    assert np.array_equal(held.pool[3], make_photo(28, 28, 1, seed=103))
+    assert held.test_labels.tolist() == [0, 1] * 4

@@ -1,6 +1,6 @@
 """Writes docs/downstream.md and the table of docs/when-it-helps.md: `python -m benchmarks.downstream.tables`.
 
-Both from `benchmarks/results/downstream/` alone; no figure is typed by hand. With matplotlib it draws docs/images/downstream.svg.
+Both from `benchmarks/results/downstream/` alone; no figure is typed by hand. With matplotlib it draws the plot too.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ STARTS = ("coarse", "medium", "fine")
 
 INTRODUCTION = """# Does it help? The figures
 
-Made by `python -m benchmarks.downstream.tables` from the files in `benchmarks/results/downstream/`, which hold every cell.
-What follows from them: [when-it-helps.md](when-it-helps.md). How they are made: [benchmarks/README.md](../benchmarks/README.md).
+Made by `python -m benchmarks.downstream.tables` from the files in `benchmarks/results/downstream/`, which hold every
+cell. What follows from them: [when-it-helps.md](when-it-helps.md). How they are made:
+[benchmarks/README.md](../benchmarks/README.md).
 
-An arm `flip_crop+fine@0.25` replaces a quarter of the images by variants from the finest start scale, before flips and crops; without
-a number it is half of them. Accuracies are in per cent, for masks the mean intersection over union; in brackets the standard
-deviation over splits. A difference is in points, to the arm without variants (`none`, `flip_crop`, ...) and for those to
-`none`, paired over splits (each the mean over its seeds), with the 95 % interval of Student's t. p is Holm's, over the
-sets in which the same arm was measured at the same number of images. "Worst class" is the change of the class that lost most.
+An arm `flip_crop+fine@0.25` replaces a quarter of the images by variants from the finest start scale, before flips and
+crops; without a number it is half of them. Accuracies are in per cent, for masks the mean intersection over union; in
+brackets the standard deviation over splits. A difference is in points, to the arm without variants (`none`,
+`flip_crop`, ...) and for those to `none`, paired over splits (each the mean over its seeds), with the 95 % interval of
+Student's t. p is Holm's, over the sets in which the same arm was measured at the same number of images. "Worst class"
+is the change of the class that lost most.
 """
 COMPOSITION = {
     "scenes6_64": ("landscapes and streets", "loose"),
@@ -138,8 +140,8 @@ def _cost_line(result: Mapping[str, Any]) -> str:
         f"{cost[f'draw_ms_{start}']:.1f} ({start})" for start in (*STARTS, "fine_apart") if f"draw_ms_{start}" in cost
     )
     return (
-        f"\nMedian cost of an image: a fit {cost['fit_sec']:.3f} process-seconds, a pyramid {cost['pyramid_bytes'] / 1000:.0f} "
-        f"KB, a draw in milliseconds: {draws}.\n"
+        f"\nMedian cost of an image: a fit {cost['fit_sec']:.3f} process-seconds, a pyramid "
+        f"{cost['pyramid_bytes'] / 1000:.0f} KB, a draw in milliseconds: {draws}.\n"
     )
 
 
