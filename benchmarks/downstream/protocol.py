@@ -82,6 +82,7 @@ class Protocol:
     splits: int = 10  # choices of training images, nested: one image of each class is among the two, and so on
     seeds: int = 5  # of initial weights and batches, for each split
     views: int = 8  # of each image in each set of views, made once for all splits and seeds
+    width: int = 24  # channels of the first layer of a network from scratch (a U-Net: a third)
     steps: int = 300
     batch: int = 64
     learning_rate: float = 1e-3
@@ -124,7 +125,8 @@ SUITES = {
             majority=50,
             pool_per_class=150,
             splits=5,
-            steps=250,
+            width=16,
+            steps=150,
             batch=50,
             learning_rate=3e-3,
             views=16,

@@ -102,7 +102,7 @@ def train_scratch(
     """Predictions of one seed, [T]: SmallNetwork, AdamW and a one-cycle rate."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = SmallNetwork(test.shape[-1], classes)
+        network = SmallNetwork(test.shape[-1], classes, protocol.width).to(memory_format=torch.channels_last)
         rng = np.random.default_rng([seed, 3])
         optimiser = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, protocol.learning_rate, protocol.steps)
@@ -131,7 +131,7 @@ def train_masks(
     """Of one seed the intersection over union of every test image's figure, [T]: TinyUNet, AdamW, a one-cycle rate."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = TinyUNet(3, width=8)
+        network = TinyUNet(3, protocol.width // 3).to(memory_format=torch.channels_last)
         optimiser = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, protocol.learning_rate, protocol.steps)
         for step in range(protocol.steps):
@@ -153,7 +153,8 @@ def train_masks(
 
 
 def _signed(pixels: Tensor) -> Tensor:
-    return pixels.movedim(-1, 1).float() / 127.5 - 1
+    """[N, H, W, C] as [N, C, H, W] in [-1, 1], channels last in memory: nearly twice as fast on a CPU."""
+    return (pixels.float() / 127.5 - 1).movedim(-1, 1)
 
 
 def _cutmix(images: Tensor, targets: Tensor, rng: Any) -> tuple[Tensor, Tensor]:
