@@ -270,7 +270,7 @@ def test_a_bank_holds_variants_of_the_image(source: str, channels: int) -> None:
     assert all(same) if source in ("duplicates", "reconstruction") else not any(same)
 
 
-@pytest.mark.parametrize("strong", ["flip_crop", "trivial", "rand"])
+@pytest.mark.parametrize("strong", ["flip_crop", "elastic", "trivial", "rand"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_strong_views_depend_on_their_arguments_alone(strong: str, channels: int) -> None:
     images = np.stack([make_photo(32, 32, channels)] * 4)

@@ -11,7 +11,7 @@ import xxhash
 
 __all__ = ["SOURCES", "STRONG", "SUITES", "Arm", "Protocol", "parse_arm"]
 
-STRONG = ("none", "flip_crop", "colour", "trivial", "rand", "cutmix")
+STRONG = ("none", "flip_crop", "elastic", "colour", "trivial", "rand", "cutmix")
 SINGAN = ("coarse", "medium", "fine")  # start scales
 SOURCES = ("duplicates", "reconstruction", *SINGAN, "fine_apart", "gpnn")  # apart: fine, the mask stays behind
 MIX_RATIO = 0.5
@@ -23,8 +23,8 @@ class Arm:
 
     With probability `mix_ratio` an image is replaced by one of its variants from `source`; whatever comes then goes
     through `strong`: none, flip_crop (mirror and RandomResizedCrop), and after that colour (ColorJitter), trivial or
-    rand (TrivialAugmentWide, RandAugment) or cutmix (in the batch). Masks go where their images go: with masks the last
-    three are not to be had.
+    rand (TrivialAugmentWide, RandAugment) or cutmix (in the batch); or, customary for writing, elastic (small turns,
+    shifts and zooms, then ElasticTransform). Masks go where their images go; with them the last four are not to be had.
     """
 
     name: str
@@ -118,13 +118,12 @@ SUITES = {
             "scratch",
             arms=(
                 *("none", "none+duplicates", "none+coarse", "none+medium", "none+fine"),
-                *("flip_crop", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine"),
+                *("flip_crop", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine", "elastic", "elastic+fine"),
                 *("trivial", "trivial+medium", "rand", "rand+medium", "cutmix", "cutmix+medium"),
             ),
             rare=(5, 10, 15),
-            majority=50,
-            pool_per_class=150,
-            splits=5,
+            majority=250,
+            pool_per_class=300,
             width=16,
             steps=150,
             batch=50,

@@ -83,6 +83,12 @@ def strengthened(images: Views, strong: str, protocol: Protocol, seeds: tuple[An
 
 
 def _transform(strong: str, size: tuple[int, ...], flips: bool) -> Callable[..., Any]:
+    if strong == "elastic":
+        moved = v2.RandomAffine(
+            10, translate=(0.08, 0.08), scale=(0.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR
+        )
+        elastic: Callable[..., Any] = v2.Compose([moved, v2.ElasticTransform(alpha=30.0, sigma=4.0)])
+        return elastic
     steps: list[Any] = [v2.RandomHorizontalFlip()] if flips else []
     steps.append(v2.RandomResizedCrop(size, scale=CROP_SCALE, antialias=True))
     then: dict[str, list[Any]] = {"trivial": [v2.TrivialAugmentWide()], "rand": [v2.RandAugment()]}
