@@ -16,6 +16,7 @@ from singan_aug._version import __version__
 if TYPE_CHECKING:
     from singan_aug import errors as errors
     from singan_aug.config import FitConfig as FitConfig
+    from singan_aug.config import best as best
     from singan_aug.config import fast as fast
     from singan_aug.config import paper as paper
     from singan_aug.dataset import fit_dataset as fit_dataset
@@ -36,6 +37,7 @@ __all__ = [
     "SampleKey",
     "SinGANAugment",
     "__version__",
+    "best",
     "draw",
     "errors",
     "fast",
@@ -51,7 +53,7 @@ __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submodules=["errors"],
     submod_attrs={
-        "config": ["FitConfig", "fast", "paper"],
+        "config": ["FitConfig", "best", "fast", "paper"],
         "dataset": ["fit_dataset"],
         "fitting": ["fit"],
         "pyramid": ["Pyramid", "draw", "reconstruct"],

@@ -35,6 +35,7 @@ __all__ = [
     "Mask",
     "Pixels",
     "bytes_to_signed",
+    "contiguous",
     "image_and_mask",
     "inverse_turn",
     "is_grey",
@@ -63,6 +64,7 @@ __all__ = [
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.int32]
 T = TypeVar("T")
+Value = TypeVar("Value", np.uint8, np.int32)
 
 # What a walk through a folder takes for an image; a file named outright is tried whatever its suffix.
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
@@ -171,8 +173,8 @@ def is_grey(pixels: Pixels) -> bool:
     """Whether the first three channels are equal everywhere, or there is one only."""
     if pixels.shape[-1] < 3:
         return True
-    sample = pixels[::16, ::16]  # which tells most colour images
-    if not (sample[..., :1] == sample[..., 1:3]).all():
+    few = pixels[len(pixels) // 2, :: max(1, pixels.shape[1] // 8), :3].tolist()  # they tell most colour images
+    if any(red != green or red != blue for red, green, blue in few):
         return False
     red = pixels[..., 0]
     return bool(np.array_equal(red, pixels[..., 1]) and np.array_equal(red, pixels[..., 2]))
@@ -224,8 +226,8 @@ def _pil_to_pixels(image: Image.Image) -> Pixels:
     if image.mode == "P" and "transparency" in image.info:  # dropped on purpose; straight to RGB, Pillow would warn
         image = image.convert("RGBA").convert("RGB")
     mode = _KEPT_MODES.get(image.mode, "RGB")
-    array = np.asarray(image if image.mode == mode else image.convert(mode))
-    return np.array(array[..., None] if array.ndim == 2 else array)
+    image = image if image.mode == mode else image.convert(mode)
+    return np.frombuffer(bytearray(image.tobytes()), np.uint8).reshape(image.height, image.width, -1)
 
 
 def _tensor_to_pixels(image: Tensor) -> Pixels:
@@ -346,6 +348,7 @@ def unit_to_pil(unit: Tensor) -> Image.Image:
 
 def pixels_to_pil(pixels: Pixels) -> Image.Image:
     """Pixels [H, W, 1 or 3] as PIL "L" or "RGB"."""
+    pixels = contiguous(pixels)
     return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
 
 
@@ -424,6 +427,16 @@ def turn_pixels(pixels: Pixels, turn_code: int) -> Pixels:
     if turn_code & 4:
         pixels = pixels.transpose(1, 0, 2)
     return pixels[:: -1 if turn_code & 2 else 1, :: -1 if turn_code & 1 else 1]
+
+
+def contiguous(pixels: NDArray[Value]) -> NDArray[Value]:
+    """The same pixels in the order of rows, columns and channels. After a turn this is much faster than NumPy's own."""
+    if pixels.flags.c_contiguous:
+        return pixels
+    copied = np.empty(pixels.shape, pixels.dtype)
+    for channel in range(pixels.shape[-1]):  # runs along rows; NumPy's innermost loop would be over three channels
+        copied[..., channel] = pixels[..., channel]
+    return copied
 
 
 def inverse_turn(turn_code: int) -> int:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from singan_aug.config import PRESETS, FitConfig, fast, paper, preset
+from singan_aug.config import PRESETS, FitConfig, best, fast, paper, preset
 from singan_aug.errors import ConfigError, SinGANAugError
 
 INVALID = [
@@ -47,6 +47,7 @@ INVALID = [
     ("crop_px", -1),
     ("batch", 0),
     ("refresh_steps", 0),
+    ("seam_passes", -1),
     ("seed", -1),
     ("seed", 2**63),
     ("width", 1.5),
@@ -236,11 +237,11 @@ def test_a_preset_refuses_an_invalid_change(name: str) -> None:
 
 
 def test_presets_are_found_by_name() -> None:
-    assert (preset("fast"), preset("paper")) == (fast(), paper())
+    assert (preset("best"), preset("fast"), preset("paper")) == (best(), fast(), paper())
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"fast, paper.*'quick'"):
+    with pytest.raises(ConfigError, match=r"best, fast, paper.*'quick'"):
         preset("quick")
 
 

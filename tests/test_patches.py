@@ -17,7 +17,8 @@ from singan_aug.images import to_signed
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.drawing import climb
 from singan_aug.pyramid.noise import generator_for
-from singan_aug.pyramid.patches import SEAM_LIMIT, PatchScale, _copied, descriptor_basis, random_shift
+from singan_aug.pyramid.patches import SEAM_LIMIT, SETTLED, PatchScale, _argmin, _copied, descriptor_basis
+from singan_aug.pyramid.shifts import random_shift
 from singan_aug.store import DirectoryStore, make_key
 from tests.conftest import make_photo
 
@@ -40,6 +41,11 @@ def patches(**changes: Any) -> FitConfig:
 @pytest.fixture(scope="module")
 def pyramid() -> Pyramid:
     return fit(PHOTO, patches())
+
+
+@pytest.fixture(scope="module")
+def settled() -> Pyramid:
+    return fit(PHOTO, patches(seam_passes=12))
 
 
 def _floors(pyramid: Pyramid) -> list[PatchScale]:
@@ -118,6 +124,13 @@ def test_a_draw_does_not_depend_on_how_many_are_made(pyramid: Pyramid) -> None:
     assert torch.equal(draw(pyramid, 19, seed=5)[17], draw(pyramid, 18, seed=5)[17])
 
 
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_nor_does_one_whose_seams_are_settled(settled: Pyramid, start: int) -> None:
+    several = draw(settled, 3, start_scale=start, seed=5)
+    assert torch.equal(several[:1], draw(settled, 1, start_scale=start, seed=5))
+    assert torch.equal(several, draw(settled, 4, start_scale=start, seed=5)[:3])
+
+
 def test_a_fit_and_a_draw_leave_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     draw(fit(PHOTO, patches()))
@@ -130,6 +143,40 @@ def test_any_size_from_any_start_scale(pyramid: Pyramid, start: int, size: tuple
     drawn = draw(pyramid, start_scale=start, size=size)
     assert drawn.shape == (1, 3, *size)
     assert set(_levels(drawn[0])) <= {tuple(pixel) for pixel in PHOTO.reshape(-1, 3).tolist()}
+
+
+@pytest.mark.parametrize("size", [(52, 140), (90, 40), (7, 9), (1, 1)])
+def test_any_size_with_settled_seams(settled: Pyramid, size: tuple[int, int]) -> None:
+    assert draw(settled, size=size).shape == (1, 3, *size)
+
+
+def _visible(scale: PatchScale, config: FitConfig, seed: int) -> float:
+    """How unlike neighbouring pixels of a draw's start are to those that stand beside them in the source."""
+    origin = scale._begin(scale.size, [generator_for(seed, 0)], config)
+    shown = _copied(scale.source, origin)
+    total = 0.0
+    for dim in (0, 1):
+        onward = origin.clone()
+        onward[:, dim] = (onward[:, dim] + 1).clamp(max=scale.size[dim] - 1)
+        n = scale.size[dim] - 1
+        beside = _copied(scale.source, onward).narrow(2 + dim, 0, n)
+        total += float((beside - shown.narrow(2 + dim, 1, n)).square().mean())
+    return total
+
+
+def test_settled_seams_show_less(pyramid: Pyramid) -> None:
+    scale = _floors(pyramid)[0]
+    fallen, settled = ([_visible(scale, patches(seam_passes=n), seed) for seed in range(8)] for n in (0, 12))
+    assert np.mean(settled) < 0.8 * np.mean(fallen)
+
+
+def test_settled_seams_keep_the_variety_of_draws(pyramid: Pyramid, settled: Pyramid) -> None:
+    assert float(draw(settled, 8).std(0).mean()) > 0.7 * float(draw(pyramid, 8).std(0).mean())
+
+
+def test_seams_of_large_canvases_are_left_where_they_fall(pyramid: Pyramid, settled: Pyramid) -> None:
+    size = (100, SETTLED // 100 + 20)
+    assert torch.equal(draw(settled, start_scale=-1, size=size), draw(pyramid, start_scale=-1, size=size))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -210,6 +257,24 @@ def test_the_basis_holds_more_of_the_patches_than_any_other() -> None:
     other = spread @ torch.linalg.qr(torch.randn(75, 8, generator=generator_for(1)))[0]
     assert float(kept.square().sum()) > 0.8 * float(spread.square().sum())
     assert float(kept.square().sum()) > 2 * float(other.square().sum())
+
+
+def test_shifts_neither_crowd_nor_thin_out() -> None:
+    config = patches(shift_px=6.0, shift_step_px=0)
+    shifts = torch.cat([random_shift((40, 60), generator_for(i), 0, config) for i in range(20)])
+    (rows_down, rows_right), (columns_down, columns_right) = (
+        torch.gradient(shifts[:, axis], dim=(1, 2)) for axis in (0, 1)
+    )
+    inner = (slice(None), slice(1, -1), slice(1, -1))
+    shear = (rows_right.abs() + columns_down.abs())[inner].mean()
+    assert float((rows_down + columns_right)[inner].abs().mean()) < 0.05 * float(shear)
+
+
+def test_the_least_of_each_row_is_found() -> None:
+    distance = torch.rand(50, 300, generator=generator_for(0)) * torch.logspace(-6, 6, 50)[:, None]
+    least = distance.amin(1)
+    found = distance.gather(1, _argmin(distance.clone())[:, None])[:, 0]
+    assert bool((found <= least * (1 + 2**-13)).all())
 
 
 def test_shifts_have_the_deviation_and_steps_of_the_config() -> None:

@@ -191,7 +191,8 @@ def _beside(images: Sequence[Path]) -> dict[Path, MaskSource]:
 
 def _in_folder(images: Sequence[Path], relative: Mapping[Path, Path], folder: Path) -> dict[Path, MaskSource]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    masks = [path for path in files if path.suffix.lower() in MASK_SUFFIXES and path not in set(images)]
+    known = set(images)
+    masks = [path for path in files if path.suffix.lower() in MASK_SUFFIXES and path not in known]
     texts = [path for path in files if path.suffix.lower() == ".txt" and path.name != "classes.txt"]
     if not masks and not texts:
         raise ConfigError(f"expected masks ({', '.join(MASK_SUFFIXES)}) or YOLO's .txt files in {folder}, got neither")

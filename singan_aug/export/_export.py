@@ -16,7 +16,8 @@ from torch import Tensor
 
 from singan_aug.dataset import find_images
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, SinGANAugError
-from singan_aug.export._layouts import Carrier, Layout, copied, open_layout, written_aside
+from singan_aug.export._layout import Carrier, Labels, copied, written_aside
+from singan_aug.export._layouts import open_layout
 from singan_aug.images import load_image, map_images, quiet_decoding, turn_between, unit_to_pil
 from singan_aug.pyramid import Pyramid, keeps_layout, trace
 from singan_aug.pyramid.displacement import layout_start_scale
@@ -87,6 +88,7 @@ class Job:
     relative: Path
     key: str  # of its pyramid
     names: tuple[str, ...]  # of its variants
+    labels: Labels
 
 
 def export_dataset(
@@ -145,16 +147,19 @@ def export_dataset(
         elif targets & taken:
             outcomes.append(Exported(image, "failed", f"{min(targets & taken)} is another image's name: rename one"))
         else:
-            todo.append(Job(image, relative, key, names))
+            try:
+                todo.append(Job(image, relative, key, names, layout.labels(image)))
+            except LabelError as error:
+                outcomes.append(Exported(image, "failed", str(error)))
         taken |= targets
     for image in layout.images if settings.originals != "none" else ():
-        for source in (image, layout.labels_of(image)):
+        for source in (image, layout.label_file(image)):
             if source is not None:
                 _copy_original(source, out / source.relative_to(folder), settings, force)
     for outcome in outcomes:
         notify(outcome)
     jobs = jobs or min(joblib.cpu_count(), 1 + len(todo) // IMAGES_A_JOB)
-    arguments = [(job, layout, store.location, out, settings) for job in todo]
+    arguments = [(job, store.location, out, settings) for job in todo]
     for outcome, entry in side_by_side(_export_one, arguments, max(1, min(jobs, len(todo)))):
         if entry is not None:
             journal.add(entry)
@@ -275,9 +280,7 @@ class _Draw(Carrier):
 
 
 @one_thread()
-def _export_one(
-    job: Job, layout: Layout, location: str, out: Path, settings: Settings
-) -> tuple[Exported, dict[str, Any] | None]:
+def _export_one(job: Job, location: str, out: Path, settings: Settings) -> tuple[Exported, dict[str, Any] | None]:
     """Draw and write the variants of one image; the journal's entry, or None where it failed."""
     store = open_store(location)
     try:
@@ -291,7 +294,7 @@ def _export_one(
             start_scale = settings.start_scales[i % len(settings.start_scales)]
             seed = derive_seed(settings.seed, job.relative.as_posix(), i)
             draw = _Draw(pyramid, manifest, identity, size, start_scale, seed)
-            labels = layout.write(job.image, Path(name).stem, draw, out)
+            labels = job.labels.write(Path(name).stem, draw, out)
             image = unit_to_pil(draw.image)
             _save(image if grey_file else image.convert("RGB"), out / job.relative.with_name(name))
             variants.append({"name": name, "labels": labels})

@@ -25,15 +25,17 @@ from singan_aug.images import bytes_to_signed, signed_to_bytes
 from singan_aug.pyramid.resample import blur, resize
 from singan_aug.pyramid.scale import KINDS, Canvas, Scale
 from singan_aug.pyramid.scales import Size, scale_sizes
+from singan_aug.pyramid.shifts import random_shift, settled_seams
 
 __all__ = ["PatchScale", "descriptor_basis", "patch_scales"]
 
 COMPLETENESS = 5e-3  # GPNN's alpha: smaller makes a draw use more of the source
-EXHAUSTIVE = 2_000_000  # pairs of places up to which every one is compared with every other
+EXHAUSTIVE = 1_400_000  # pairs of places up to which every one is compared with every other
 STEPS = ((1, 0), (-1, 0), (0, 1), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2))  # whose coordinates are taken over
 MARGIN = 2  # of places that resemble nothing around the source, so that no candidate needs clamping
 FAR = 1e3  # a descriptor that resembles nothing: those of images are of the order of 1
 GLANCE_PX = 16  # short side at which shifts are compared
+SETTLED = 7_000  # pixels of a canvas up to which seams are settled before a draw starts
 SEAM_LIMIT = 0.15  # steps in brightness (in [-1, 1]) well above this are edges, not seams
 SAMPLED = 2000  # patches from which the descriptors' basis is made
 
@@ -100,8 +102,13 @@ class PatchScale(Scale):
         return {**named, "low": self.low, "lower": self.lower} if self.blend_px else named
 
     def _begin(self, size: Size, generators: Sequence[torch.Generator], config: FitConfig) -> Tensor:
+        identity = self._identity(size)
         shift = torch.cat([random_shift(size, generator, self.index, config) for generator in generators])
-        origin = self._identity(size) + shift.to(self.source.device)
+        shift = shift.to(self.source.device)
+        if config.seam_passes and size[0] * size[1] <= SETTLED:
+            pitch = (self.size[0] / size[0], self.size[1] / size[1])
+            shift = settled_seams(shift, identity, pitch, self._inside, self._described_at, config)
+        origin = identity + shift
         if size[0] * size[1] * self.size[0] * self.size[1] <= EXHAUSTIVE:
             origin = self._clamped(origin)
             return self._best_of_all(_copied(self.source, origin), origin)
@@ -127,10 +134,17 @@ class PatchScale(Scale):
         return self._clamped(finer)
 
     def _clamped(self, origin: Tensor) -> Tensor:
-        origin = origin.round_()
-        for axis in (0, 1):
-            origin[:, axis].clamp_(0, self.size[axis] - 1)
-        return origin.long()
+        return self._inside(origin.round_()).long()
+
+    def _inside(self, origin: Tensor) -> Tensor:
+        """Coordinates, [N, 2, ...], with those outside the source at its edge."""
+        return torch.stack([origin[:, axis].clamp(0, self.size[axis] - 1) for axis in (0, 1)], dim=1)
+
+    def _described_at(self, origin: Tensor) -> Tensor:
+        """[N, ..., D]: what the places look like that are nearest to coordinates, [N, 2, ...]."""
+        rows, columns = (origin.round().long() + MARGIN).unbind(1)
+        places = rows * (self.size[1] + 2 * MARGIN) + columns
+        return self.described.flatten(0, 1).index_select(0, places.flatten()).float().view(*places.shape, -1)
 
     def _blended(self, image: Tensor, origin: Tensor) -> Tensor:
         """The image, [1, C, h, w], with the low frequencies of neighbouring pieces blended; a mask is left as it is.
@@ -252,32 +266,14 @@ def _mirrored(origin: Tensor, size: Size) -> Tensor:
     return last - (last - origin.abs()).abs()
 
 
-def random_shift(size: Size, generator: torch.Generator, scale: int, config: FitConfig) -> Tensor:
-    """How far each pixel of a canvas moves, [1, 2, *size] in pixels: smooth, then rounded so that regions move as one.
-
-    Standard deviation about `shift_px * shift_decay^scale`, steps of `shift_step_px`. The field is the curl of a random
-    stream function (Bridson et al. 2007, "Curl-noise for procedural fluid flow"): without divergence it neither thins
-    out nor crowds what it moves, so that a draw holds everything in the source's proportions.
-    """
-    height, width = size
-    cells = [max(1, round(config.shift_cells * side / min(size))) for side in size]
-    coarse = torch.randn(1, 1, cells[0] + 1, cells[1] + 1, generator=generator)
-    stream = F.interpolate(coarse, (height + 1, width + 1), mode="bicubic", align_corners=True)
-    across, down = stream.diff(dim=3), stream.diff(dim=2)
-    curl = torch.cat([across[:, :, 1:] + across[:, :, :-1], -down[..., 1:] - down[..., :-1]], dim=1) / 2
-    cell_px = min(size) / config.shift_cells
-    # From cell to cell the stream function differs by sqrt(2) on average.
-    shift = curl * (cell_px * config.shift_px * config.shift_decay**scale / 2**0.5)
-    step = config.shift_step_px
-    return (shift / step).round() * step if step else shift
-
-
 def descriptor_basis(image: Tensor, patch_px: int, dims: int, generator: torch.Generator) -> Tensor:
     """The principal components of an image's patches, [D, C, p, p], D = `dims` at most; exact in half precision."""
     padded = F.pad(image, (patch_px // 2,) * 4, mode="replicate")
-    patches = F.unfold(padded, patch_px)[0].T
-    if len(patches) > SAMPLED:
-        patches = patches[torch.randperm(len(patches), generator=generator)[:SAMPLED].to(image.device)]
+    windows = padded[0].unfold(1, patch_px, 1).unfold(2, patch_px, 1).movedim(0, 2)  # a view, [h, w, C, p, p]
+    places = torch.arange(image.shape[2] * image.shape[3], device=image.device)
+    if len(places) > SAMPLED:
+        places = torch.randperm(len(places), generator=generator)[:SAMPLED].to(image.device)
+    patches = windows[places // image.shape[3], places % image.shape[3]].flatten(1)
     patches = (patches - patches.mean(0)).double()
     axes: Tensor = torch.linalg.eigh(patches.T @ patches).eigenvectors[:, -dims:].flip(1)
     return axes.T.reshape(-1, image.shape[1], patch_px, patch_px).half().float()

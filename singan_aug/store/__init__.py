@@ -10,6 +10,7 @@ import platformdirs
 from singan_aug.store._bank import Bank, Banked, BankSpec, BankWriter, Slot, Strip, bank_bytes
 from singan_aug.store._base import Store
 from singan_aug.store._directory import DirectoryStore
+from singan_aug.store._index import PerceptualIndex, Sighting
 from singan_aug.store._key import Fingerprint, Key, fingerprint, make_key
 from singan_aug.store._manifest import FORMAT_VERSION, Manifest
 from singan_aug.store._memory import MemoryStore
@@ -25,6 +26,8 @@ __all__ = [
     "Key",
     "Manifest",
     "MemoryStore",
+    "PerceptualIndex",
+    "Sighting",
     "Slot",
     "Store",
     "Strip",

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,19 +45,7 @@ REOPEN_SEC = 1.0  # how often a reader looks whether there is another file
 
 _LENGTH = struct.Struct("<Q")
 _SLOT = struct.Struct("<QQQ")  # checksum, seed, round
-_STRIP = np.dtype(
-    [
-        ("key", "S49"),
-        ("start_scale", "<u2"),
-        ("scales", "<u2"),
-        ("height", "<u4"),
-        ("width", "<u4"),
-        ("channels", "u1"),
-        ("turn_code", "u1"),
-        ("weights_checksum", "S32"),
-        ("pixels_at", "<u8"),
-    ]
-)
+_STRIP = struct.Struct("<49sHHIIBB32sQ")  # a `Strip`, and where its pixels begin
 
 
 @dataclass(frozen=True)
@@ -104,7 +93,7 @@ class Banked(NamedTuple):
 
 def bank_bytes(strips: Sequence[Strip], variants: int) -> int:
     """Length of the file that holds them, but for its header."""
-    return sum(variants * (strip.variant_bytes + _SLOT.size) for strip in strips) + len(strips) * _STRIP.itemsize
+    return sum(variants * (strip.variant_bytes + _SLOT.size) for strip in strips) + len(strips) * _STRIP.size
 
 
 class _File:
@@ -120,7 +109,7 @@ class _File:
             header = json.loads(self.map[_LENGTH.size : _LENGTH.size + length])
             refuse_newer(header["format_version"], str(path))
             table_at = _LENGTH.size + length
-            self.slots_at: int = table_at + header["strips"] * _STRIP.itemsize
+            self.slots_at: int = table_at + header["strips"] * _STRIP.size
             table = self.map[table_at : self.slots_at]
             intact = header.pop("checksum") == _guard(header, table) and len(self.map) == header["bytes"]
             self.spec = BankSpec(header["variants"], tuple(header["start_scales"]), header["seed"])
@@ -131,26 +120,31 @@ class _File:
                 f"{path}: not a bank that this package wrote, or truncated: remove it with `singan-aug bank --rm` and "
                 "draw it again"
             )
-        self.table: NDArray[np.void] = np.frombuffer(table, _STRIP)
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table) // _STRIP.size
 
     @cached_property
     def rows(self) -> dict[tuple[bytes, int], int]:
         """Position of each strip by key and start scale."""
-        names = zip(self.table["key"].tolist(), self.table["start_scale"].tolist(), strict=True)
-        return {name: row for row, name in enumerate(names)}
+        return {(key, start): row for row, (key, start, *_) in enumerate(_STRIP.iter_unpack(self._table))}
 
     @cached_property
     def scales(self) -> dict[bytes, int]:
         """How many scales each pyramid has."""
-        return dict(zip(self.table["key"].tolist(), self.table["scales"].tolist(), strict=True))
+        return {key: scales for key, _, scales, *_ in _STRIP.iter_unpack(self._table)}
 
-    def strip(self, row: int) -> Strip:
-        key, start_scale, scales, height, width, channels, turn_code, weights, _ = self.table[row].item()
-        return Strip(key.decode(), start_scale, scales, height, width, channels, turn_code, weights.decode())
+    def strip(self, row: int) -> tuple[Strip, int]:
+        """A strip, and where its pixels begin."""
+        key, start_scale, scales, height, width, channels, turn_code, weights, pixels_at = _STRIP.unpack_from(
+            self._table, row * _STRIP.size
+        )
+        return Strip(key.decode(), start_scale, scales, height, width, channels, turn_code, weights.decode()), pixels_at
 
     @property
     def strips(self) -> list[Strip]:
-        return [self.strip(row) for row in range(len(self.table))]
+        return [self.strip(row)[0] for row in range(len(self))]
 
     def slot_at(self, row: int, place: int) -> int:
         return self.slots_at + (row * self.spec.variants + place) * _SLOT.size
@@ -159,22 +153,17 @@ class _File:
         """Checksum, seed and round."""
         return _SLOT.unpack_from(self.map, self.slot_at(row, place))
 
-    def pixels_at(self, row: int, place: int) -> int:
-        strip = self.table[row]
-        variant_bytes = int(strip["height"]) * int(strip["width"]) * int(strip["channels"])
-        return int(strip["pixels_at"]) + place * variant_bytes
-
-    def variant(self, row: int, place: int) -> tuple[Pixels, int] | None:
-        """Pixels, copied, and seed of a slot; None where it holds no variant, or one that is being written."""
+    def variant(self, row: int, place: int) -> Banked | None:
+        """What a slot holds, copied; None where it is empty or being written."""
         found, seed, _ = self.slot(row, place)
         if not found:
             return None
-        strip = self.strip(row)
-        start = self.pixels_at(row, place)
+        strip, pixels_at = self.strip(row)
+        start = pixels_at + place * strip.variant_bytes
         copied = np.frombuffer(self.map, np.uint8, strip.variant_bytes, start).copy()
         if _seeded_checksum(copied, seed) != found:
             return None
-        return copied.reshape(strip.height, strip.width, strip.channels), seed
+        return Banked(copied.reshape(strip.height, strip.width, strip.channels), seed, strip.turn_code)
 
 
 def _seeded_checksum(pixels: NDArray[np.uint8], seed: int) -> int:
@@ -201,7 +190,7 @@ class Bank:
 
     def _reset(self, file: _File | None) -> None:
         self._file = file
-        self._current: dict[str, bool] = {}
+        self._current: dict[int, bool] = {}
         self._looked_sec = time.monotonic() if file else -np.inf
 
     def _opened(self) -> _File | None:
@@ -246,7 +235,7 @@ class Bank:
     def holds(self, strip: Strip) -> bool:
         """Whether it has room for variants of exactly this strip."""
         file, row = self._find(strip.key, strip.start_scale)
-        return file is not None and file.strip(row) == strip
+        return file is not None and file.strip(row)[0] == strip
 
     def variant(self, key: str, start_scale: int, seed: int) -> Banked | None:
         """The variant that the seed picks, always the same one of a bank that is left alone; None where there is none.
@@ -261,7 +250,7 @@ class Bank:
         for place in range(first, first + file.spec.variants):
             found = file.variant(row, place % file.spec.variants)
             if found:
-                return Banked(*found, int(file.table[row]["turn_code"]))
+                return found
         return None
 
     def _find(self, key: str, start_scale: int) -> tuple[_File, int] | tuple[None, int]:
@@ -273,10 +262,10 @@ class Bank:
         return (None, 0) if row is None else (file, row)
 
     def _is_current(self, file: _File, row: int) -> bool:
-        key = file.table[row]["key"].decode()
-        if key not in self._current:
-            self._current[key] = self._store.has_weights(key, file.table[row]["weights_checksum"].decode())
-        return self._current[key]
+        if row not in self._current:
+            strip, _ = file.strip(row)
+            self._current[row] = self._store.has_weights(strip.key, strip.weights_checksum)
+        return self._current[row]
 
     def check(self) -> tuple[int, int, int]:
         """Read every slot: how many variants are whole, how many slots are empty, and how many are broken."""
@@ -284,7 +273,7 @@ class Bank:
         whole = empty = 0
         if file is None:
             return 0, 0, 0
-        slots = [(row, i) for row in range(len(file.table)) for i in range(file.spec.variants)]
+        slots = [(row, i) for row in range(len(file)) for i in range(file.spec.variants)]
         for slot in slots:
             whole += file.variant(*slot) is not None
             empty += file.slot(*slot)[0] == 0
@@ -402,7 +391,7 @@ class OpenBank:
         slot_at = self._mapped.slot_at(slot.strip, slot.place)
         with writing(self._location):
             _put(self._file, slot_at, bytes(_SLOT.size))
-            _put(self._file, self._mapped.pixels_at(slot.strip, slot.place), flat.data)
+            _put(self._file, self._mapped.strip(slot.strip)[1] + slot.place * strip.variant_bytes, flat.data)
             _put(self._file, slot_at, _SLOT.pack(_seeded_checksum(flat, seed), seed, slot.round))
 
 
@@ -417,13 +406,16 @@ def _write_empty(file: Any, spec: BankSpec, strips: Sequence[Strip]) -> None:
     }
     room = len(json.dumps(header)) + 80  # for the checksum, and for the digits of `bytes`
     length = -(room // -64) * 64 - _LENGTH.size
-    pixels_at = _LENGTH.size + length + len(strips) * (_STRIP.itemsize + spec.variants * _SLOT.size)
-    starts = pixels_at + np.cumsum([0, *sizes])
-    table = np.array([(*strip[:-1], strip[-1], at) for strip, at in zip(strips, starts, strict=False)], _STRIP)
-    header["bytes"] = int(starts[-1])
-    header["checksum"] = _guard(header, table.tobytes())
-    _put(file, 0, _LENGTH.pack(length) + json.dumps(header).encode().ljust(length) + table.tobytes())
-    file.truncate(int(starts[-1]))  # zeros: empty slots, and no room on the disk yet
+    pixels_at = _LENGTH.size + length + len(strips) * (_STRIP.size + spec.variants * _SLOT.size)
+    starts = list(accumulate(sizes, initial=pixels_at))
+    table = b"".join(
+        _STRIP.pack(strip.key.encode(), *strip[1:-1], strip.weights_checksum.encode(), at)
+        for strip, at in zip(strips, starts, strict=False)
+    )
+    header["bytes"] = starts[-1]
+    header["checksum"] = _guard(header, table)
+    _put(file, 0, _LENGTH.pack(length) + json.dumps(header).encode().ljust(length) + table)
+    file.truncate(starts[-1])  # zeros: empty slots, and no room on the disk yet
 
 
 def _guard(header: dict[str, Any], table: bytes) -> str:
@@ -433,12 +425,12 @@ def _guard(header: dict[str, Any], table: bytes) -> str:
 def _carry_over(old: _File, new: OpenBank) -> None:
     for row, strip in enumerate(new.strips):
         before = old.rows.get((strip.key.encode(), strip.start_scale))
-        if before is None or old.strip(before) != strip:
+        if before is None or old.strip(before)[0] != strip:
             continue
         for place in range(min(old.spec.variants, new.spec.variants)):
             found = old.variant(before, place)
             if found:
-                new.write(Slot(row, place, old.slot(before, place)[2]), found[1], found[0])
+                new.write(Slot(row, place, old.slot(before, place)[2]), found.seed, found.pixels)
 
 
 def _put(file: Any, at: int, data: Any) -> None:

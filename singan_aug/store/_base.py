@@ -90,6 +90,19 @@ class Store(ABC):
         del key, wait
         return nullcontext(True)
 
+    def changes(self) -> int:
+        """A number that another save or removal replaces; cheap to ask. Always 0 where the backend cannot tell."""
+        return 0
+
+    def read_derived(self, name: str) -> bytes | None:
+        """What `write_derived` kept, unverified; None if it was never kept, or was lost."""
+        del name
+        return None
+
+    def write_derived(self, name: str, data: bytes) -> None:
+        """Keep, if that is possible, what can be made again out of the manifests."""
+        del name, data
+
 
 @contextmanager
 def writing(location: str) -> Iterator[None]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
 from singan_aug.errors import ConfigError, CorruptPyramidError
+from singan_aug.images import Pixels, turn_pixels
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store._manifest import Manifest, newer
+from singan_aug.store._sketch import make_sketch
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "sketch_of"]
 
 TOLERANCE = 1 / 255  # half precision is used where no draw moves by more
 
@@ -74,3 +77,10 @@ def _close(pyramid: Pyramid, other: Pyramid) -> bool:
     pairs = [(reconstruct(pyramid), reconstruct(other))]
     pairs += [(draw(pyramid, start_scale=k), draw(other, start_scale=k)) for k in range(len(pyramid))]
     return all(float((a.cpu() - b).abs().max()) <= TOLERANCE for a, b in pairs)
+
+
+@one_thread()
+def sketch_of(pyramid: Pyramid, turn_code: int) -> Pixels:
+    """The sketch of the image as the pyramid remembers it, in the orientation to which `turn_code` brings it."""
+    image = (reconstruct(pyramid)[0, :3] * 255).round().byte().movedim(0, -1).cpu().numpy()
+    return make_sketch(np.ascontiguousarray(turn_pixels(image, turn_code)))

@@ -8,6 +8,7 @@
     ROOT/variants.bank                                 variants drawn beforehand, where there are any
     ROOT/partial/KEY.RANDOM/                           being written; safe to delete when nothing runs
     ROOT/claims/KEY.lock                               held by the process that fits KEY
+    ROOT/derived/NAME                                  made out of the manifests; may be deleted at any time
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -29,6 +31,7 @@ from singan_aug.errors import CorruptPyramidError, MissingPyramidError
 from singan_aug.store._base import Store, writing
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum, refuse_newer
+from singan_aug.store._sketch import encoded
 
 if TYPE_CHECKING:
     from singan_aug.pyramid import Pyramid
@@ -37,6 +40,7 @@ __all__ = ["DirectoryStore"]
 
 _KEY = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}")
 _STORE_FILE = "store.json"
+SETTLED_NS = 2_000_000_000  # a folder that changed later than this ago may change again without another time stamp
 _STORE_TEXT = json.dumps({"format": "singan-aug store", "format_version": FORMAT_VERSION}) + "\n"
 
 
@@ -46,6 +50,7 @@ class DirectoryStore(Store):
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().absolute()
         self.location = str(self.root)
+        self._listings: dict[str, tuple[int | None, list[str]]] = {}  # of a shard: when it had changed, and its keys
         self._checked: tuple[int, int] | None = None  # when store.json, found right, was written, and its length
 
     @property
@@ -60,8 +65,10 @@ class DirectoryStore(Store):
         """Keys of all complete pyramids, sorted. Raises `StoreFormatError`, `CorruptPyramidError`."""
         self._check_format()
         for shard in sorted(_listed(self.root / "pyramids")):
-            for key in sorted(_listed(self.root / "pyramids" / shard)):
-                if self._complete(key):
+            folder = f"{self.root}/pyramids/{shard}"
+            for key in sorted(_listed(folder)):
+                # plain strings: a path object for each of ten thousand would take longer than the disk
+                if _KEY.fullmatch(key) and os.path.exists(f"{folder}/{key}/{MANIFEST_NAME}"):  # noqa: PTH110
                     yield key
 
     def __contains__(self, key: str) -> bool:
@@ -69,10 +76,18 @@ class DirectoryStore(Store):
         return self._complete(key)
 
     def find(self, fingerprint: str) -> list[str]:
-        """Keys of the pyramids fitted to one image: one folder is listed, whatever the store's size."""
-        self._check_format()
-        found = _listed(f"{self.location}/pyramids/{fingerprint[:2]}")
-        return sorted(key for key in found if key.startswith(f"{fingerprint}-") and self._complete(key))
+        """Keys of the pyramids fitted to one image: one folder is listed, and again when it has changed."""
+        shard, prefix = fingerprint[:2], f"{fingerprint}-"
+        folder = f"{self.location}/pyramids/{shard}"
+        changed_ns = _changed_ns(folder)
+        if changed_ns is None or changed_ns != self._listings.get(shard, (None,))[0]:
+            self._check_format()
+            names = _listed(folder)
+            complete = [name for name in names if self._complete(name)]
+            if len(complete) < len(names) or time.time_ns() - (changed_ns or 0) < SETTLED_NS:
+                return sorted(name for name in complete if name.startswith(prefix))
+            self._listings[shard] = (changed_ns, complete)
+        return sorted(name for name in self._listings[shard][1] if name.startswith(prefix))
 
     def manifest(self, key: str) -> Manifest:
         """What is known of a pyramid; one flipped byte in its file is noticed."""
@@ -114,7 +129,7 @@ class DirectoryStore(Store):
         self, key: Key, pyramid: Pyramid, *, name: str = "", source_size: tuple[int, int] | None = None
     ) -> Manifest:
         """Write aside, read back, rename; the manifest last. A pyramid under the same key is replaced."""
-        from singan_aug.store._codec import encode
+        from singan_aug.store._codec import encode, sketch_of
 
         weights, dtype = encode(pyramid)
         manifest = Manifest(
@@ -134,6 +149,7 @@ class DirectoryStore(Store):
             weights_dtype=dtype,
             weights_bytes=len(weights),
             weights_checksum=checksum(weights),
+            sketch=encoded(sketch_of(pyramid, key.fingerprint.turn_code)),
         )
         self.prepare()
         with self._writing():
@@ -147,6 +163,7 @@ class DirectoryStore(Store):
                 for file_name in (WEIGHTS_NAME, MANIFEST_NAME):
                     (aside / file_name).replace(entry / file_name)
                     _sync(entry)
+                self._note_change()
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
         return manifest
@@ -160,6 +177,7 @@ class DirectoryStore(Store):
         with self._writing():
             (entry / MANIFEST_NAME).unlink(missing_ok=True)
             shutil.rmtree(entry)
+            self._note_change()
 
     def prepare(self) -> None:
         """Make the folders, and check that they can be written."""
@@ -217,6 +235,35 @@ class DirectoryStore(Store):
                     if not self._complete(key):
                         shutil.rmtree(self._entry(key), ignore_errors=True)
 
+    def changes(self) -> int:
+        """The modification time of `pyramids/`, which every save and removal sets."""
+        try:
+            return os.stat(self.root / "pyramids").st_mtime_ns  # noqa: PTH116
+        except OSError:
+            return 0
+
+    def read_derived(self, name: str) -> bytes | None:
+        """From `derived/`."""
+        try:
+            return (self.root / "derived" / name).read_bytes()
+        except OSError:
+            return None
+
+    def write_derived(self, name: str, data: bytes) -> None:
+        """Into `derived/`, whole or not at all; not where the store cannot be written."""
+        with suppress(OSError):
+            aside = Path(tempfile.mkdtemp(prefix="derived.", dir=self.root / "partial"))
+            try:
+                (aside / name).write_bytes(data)
+                (self.root / "derived").mkdir(exist_ok=True)
+                (aside / name).replace(self.root / "derived" / name)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def _note_change(self) -> None:
+        with suppress(OSError):  # set outright: a file system's own clock may tick too seldom
+            os.utime(self.root / "pyramids", ns=(time.time_ns(), time.time_ns()))
+
     def _entry(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
             raise MissingPyramidError(f"expected a key such as `singan-aug ls` prints, got {key!r}")
@@ -268,6 +315,13 @@ class DirectoryStore(Store):
 
 def _remedy(key: str) -> str:
     return f"remove it with `singan-aug rm {key}` and fit the image again"
+
+
+def _changed_ns(folder: str) -> int | None:
+    try:
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116 (every look-up)
+    except OSError:
+        return None
 
 
 def _listed(folder: Path | str) -> list[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from singan_aug.config import FitConfig
-from singan_aug.images import Mask, Pixels, image_and_mask, is_grey, to_pixels, turn_pixels
+from singan_aug.images import Mask, Pixels, contiguous, image_and_mask, is_grey, to_pixels, turn_pixels
 from singan_aug.store._manifest import FORMAT_VERSION
 
 __all__ = ["Fingerprint", "Key", "fingerprint", "make_key"]
@@ -64,7 +66,7 @@ def make_key(image: Any, config: FitConfig, mask: Any = None) -> Key:
 def _digest(pixels: Pixels | Mask) -> str:
     shape = "x".join(str(side) for side in pixels.shape)
     hasher = xxhash.xxh3_128(shape.encode())
-    hasher.update(np.ascontiguousarray(pixels).data)
+    hasher.update(contiguous(pixels).data)
     return hasher.hexdigest()
 
 
@@ -74,13 +76,13 @@ def _upright_turns(pixels: Pixels) -> list[int]:
     First moments of brightness about the centre decide, in exact integers: a flip negates one, swapping the axes swaps
     them. Standard is: both non-negative, the vertical one not smaller.
     """
-    height, width = pixels.shape[:2]
-    widest = max(height, pixels[0].size)
-    exact = np.uint32 if 255 * widest < 2**32 else np.int64  # narrower is faster
-    rows = pixels.reshape(height, -1).sum(axis=1, dtype=exact)
-    columns = pixels.sum(axis=0, dtype=exact).sum(axis=1, dtype=np.int64)
-    down = int(rows @ (2 * np.arange(height) - (height - 1)))
-    right = int(columns @ (2 * np.arange(width) - (width - 1)))
+    flat = pixels.reshape(len(pixels), -1)
+    exact = np.uint32 if 255 * max(flat.shape) < 2**32 else np.int64  # narrower is faster
+    down = int(np.add.reduce(flat, axis=1, dtype=exact) @ _positions(flat.shape[0], 1))
+    right = int(np.add.reduce(flat, axis=0, dtype=exact) @ _positions(*pixels.shape[1:]))
+    if down and right and abs(down) != abs(right):
+        swap, first, second = (0, down, right) if abs(down) > abs(right) else (4, right, down)
+        return [swap | (first < 0) << 1 | (second < 0)]
     turns = []
     for swap in (0, 4):
         first, second = (right, down) if swap else (down, right)
@@ -90,3 +92,9 @@ def _upright_turns(pixels: Pixels) -> list[int]:
             if (-first if flips & 2 else first) >= 0 and (-second if flips & 1 else second) >= 0:
                 turns.append(swap | flips)
     return turns
+
+
+@lru_cache(maxsize=64)  # images of a dataset have few sizes
+def _positions(side: int, channels: int) -> NDArray[np.int64]:
+    """Twice the distance from the centre, of each value along a side."""
+    return np.repeat(2 * np.arange(side, dtype=np.int64) - (side - 1), channels)

@@ -95,6 +95,18 @@ class MemoryStore(Store):
         """The store beneath's claim."""
         return self.beneath.claim(key, wait=wait)
 
+    def changes(self) -> int:
+        """The store beneath's."""
+        return self.beneath.changes()
+
+    def read_derived(self, name: str) -> bytes | None:
+        """From the store beneath."""
+        return self.beneath.read_derived(name)
+
+    def write_derived(self, name: str, data: bytes) -> None:
+        """To the store beneath."""
+        self.beneath.write_derived(name, data)
+
     def _drop(self, key: str) -> None:
         if key in self._kept:
             self._kept_bytes -= self._kept.pop(key)[2]

@@ -17,7 +17,7 @@ from singan_aug.pyramid.scales import Size
 __all__ = ["boxes_of", "carry_boxes", "carry_keypoints", "carry_mask", "sample_field"]
 
 POINT_TOLERANCE_PX = 3.0  # further from a keypoint no pixel stands for it
-POINTS_AT_ONCE = 16  # each is compared with every pixel
+COMPARED_AT_ONCE = 20_000_000  # points times pixels: each is compared with every one
 
 
 def sample_field(
@@ -117,7 +117,7 @@ def carry_keypoints(
     down = (torch.arange(height, device=field.device) + 0.5)[:, None].expand(height, width).flatten()
     far = float(height**2 + width**2)
     carried, visible = [points[:0].float()], [points.new_zeros(0, dtype=torch.bool)]
-    for some in points.float().split(POINTS_AT_ONCE):
+    for some in points.float().split(max(1, COMPARED_AT_ONCE // (height * width))):
         x, y = some[:, :1], some[:, 1:]
         # Whole pixels of distance decide, then the way it moved.
         off = ((columns - x).square() + (rows - y).square()).sqrt()
