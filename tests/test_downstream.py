@@ -242,6 +242,16 @@ def test_a_batch_takes_variants_where_images_are_replaced() -> None:
         assert labels.tolist() == batches.labels[step].tolist()
 
 
+@pytest.mark.parametrize("name", ["trivial", "trivial+fine", "trivial+fine@0.25", "trivial+fine@1"])
+def test_an_image_is_seen_in_as_many_views_by_every_arm(name: str) -> None:
+    arm = parse_arm(name)
+    batches = _batches(arm, views=8)
+    numbered = torch.arange(8).expand(20, 8)[..., None]
+    sets = {("trivial", None): numbered, ("trivial", "fine"): numbered + 8}
+    seen = [batches.at(step, sets)[0][batches.images[step] >= 10] for step in range(50)]
+    assert len(torch.cat(seen).unique()) == 8
+
+
 @pytest.mark.parametrize("name", [name for suite in SUITES.values() for name in suite.arms])
 def test_declared_arms_are_read_and_have_a_base(name: str) -> None:
     arm = parse_arm(name)

@@ -58,8 +58,8 @@ def parse_arm(name: str) -> Arm:
 
 EVERY_ARM = (
     *("none", "none+duplicates", "none+reconstruction", "none+coarse", "none+medium", "none+fine"),
-    *("flip_crop", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine"),
-    *("trivial", "trivial+coarse", "trivial+medium", "trivial+medium@0.25", "trivial+fine"),
+    *("flip_crop", "flip_crop+duplicates", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine"),
+    *("trivial", "trivial+duplicates", "trivial+coarse", "trivial+medium", "trivial+medium@0.25", "trivial+fine"),
     *("rand", "rand+medium"),
 )
 
@@ -81,7 +81,7 @@ class Protocol:
     test_per_class: int = 100
     splits: int = 10  # choices of training images, nested: one image of each class is among the two, and so on
     seeds: int = 5  # of initial weights and batches, for each split
-    views: int = 8  # of each image in each set of views, made once for all splits and seeds
+    views: int = 16  # of each image that an arm sees, those of its variants among them; made once for all runs
     width: int = 24  # channels of the first layer of a network from scratch (a U-Net: a third)
     steps: int = 300
     batch: int = 64
@@ -128,7 +128,6 @@ SUITES = {
             steps=150,
             batch=50,
             learning_rate=3e-3,
-            views=16,
             flips=False,
         ),
         Protocol("digits-scratch", "digits28", "scratch", flips=False, learning_rate=3e-3, splits=3),

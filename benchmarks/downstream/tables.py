@@ -51,9 +51,6 @@ def main() -> None:
     """Write the pages, and the plot where matplotlib is there."""
     argparse.ArgumentParser(prog="python -m benchmarks.downstream.tables", description=__doc__).parse_args()
     results = _results()
-    FIGURES.write_text(figures(results))
-    DECISIONS.write_text(decisions(results, DECISIONS.read_text()))
-    say(f"wrote {FIGURES} and {DECISIONS}")
     try:
         from benchmarks.downstream._plot import draw
     except ImportError:
@@ -61,6 +58,9 @@ def main() -> None:
     else:
         draw(results, PLOT)
         say(f"wrote {PLOT}")
+    FIGURES.write_text(figures(results))
+    DECISIONS.write_text(decisions(results, DECISIONS.read_text()))
+    say(f"wrote {FIGURES} and {DECISIONS}")
 
 
 def figures(results: Results) -> str:

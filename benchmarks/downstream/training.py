@@ -44,6 +44,9 @@ class Batches:
         self.views = rng.integers(2**31, size=shape)
         self.replaced = (rng.random(shape) < arm.mix_ratio) & replaceable[self.images]
         self.labels = torch.from_numpy(labels[self.images])
+        # As many views of an image in every arm: with variants there are fewer of the image itself.
+        self._variants = round(protocol.views * arm.mix_ratio)
+        self._plain = max(1, protocol.views - self._variants)
         self._arm = arm
 
     def at(self, step: int, sets: Sets) -> tuple[Tensor, Tensor]:
@@ -51,11 +54,11 @@ class Batches:
         strong = self._arm.sets[0][0]
         plain, variants = sets[strong, None], sets.get((strong, self._arm.source)) if self._arm.source else None
         images, views, replaced = self.images[step], self.views[step], self.replaced[step]
-        batch = plain[images, views % plain.shape[1]]
+        batch = plain[images, views % min(self._plain, plain.shape[1])]
         if variants is not None and replaced.any():
             batch = batch.clone()
             mask = torch.from_numpy(replaced)
-            batch[mask] = variants[images[replaced], views[replaced] % variants.shape[1]]
+            batch[mask] = variants[images[replaced], views[replaced] % min(self._variants, variants.shape[1])]
         return batch, self.labels[step]
 
 
