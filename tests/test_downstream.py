@@ -21,7 +21,7 @@ from benchmarks.downstream import fetch, tables, views
 from benchmarks.downstream.data import alike_groups, choose, read
 from benchmarks.downstream.networks import Lite0, SmallNetwork, TinyUNet
 from benchmarks.downstream.protocol import SUITES, Arm, parse_arm
-from benchmarks.downstream.statistics import holm, paired
+from benchmarks.downstream.statistics import cells_of, differences, holm, paired
 from benchmarks.downstream.training import Batches
 from singan_aug.errors import ImageError
 from singan_aug.images import pixels_to_pil
@@ -71,7 +71,7 @@ def test_a_folder_of_ones_own_gives_a_result(own: Path, tmp_path: Path) -> None:
     ]
     assert all(len(cell["accuracies"]) == 2 and len(cell["per_class"]) == 3 for cell in cells)
     assert {row["of"] for row in _of(result, "cost")} == {"fit_sec", "pyramid_bytes", "draw_ms_fine"}
-    assert [(row["arm"], row["base"]) for row in _of(result, "difference")] == [
+    assert [(row["arm"], row["base"]) for row in differences(cells_of(result))] == [
         ("flip_crop", "none"),
         ("flip_crop+fine", "flip_crop"),
     ]
@@ -256,7 +256,7 @@ def test_an_image_is_seen_in_as_many_views_by_every_arm(name: str) -> None:
 def test_declared_arms_are_read_and_have_a_base(name: str) -> None:
     arm = parse_arm(name)
     assert arm.name == name
-    assert parse_arm(arm.base).source is None
+    assert all(parse_arm(base).strong in (arm.strong, "none") for base in arm.bases)
 
 
 @pytest.mark.parametrize("name", ["", "weak", "none+", "trivial+coarse@1.5", "trivial@0.5"])
@@ -381,18 +381,12 @@ def test_a_committed_result_follows_the_schema_and_can_be_made_again(path: Path)
     result = json.loads(path.read_text())
     jsonschema.validate(result, SCHEMA)
     assert result["clean_checkout"]
-    cells: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for row in _of(result, "cell"):
-        cell = {**row, "accuracy": float(np.mean(row["accuracies"]))}
-        cells.setdefault((row["arm"], row["images"]), []).append(cell)
-    for what, recomputed in (("accuracy", downstream._accuracies), ("difference", downstream._differences)):
-        for ours, theirs in zip(recomputed(cells), _of(result, what), strict=True):
-            assert {k: v for k, v in ours.items() if isinstance(v, str)} == {
-                k: v for k, v in theirs.items() if isinstance(v, str)
-            }
-            for name, value in theirs.items():
-                if isinstance(value, float):
-                    assert ours[name] == pytest.approx(value, abs=0.02, rel=0.05)
+    declared = json.loads(_of(result, "protocol")[0]["protocol"])
+    cells = cells_of(result)
+    assert {arm for arm, _ in cells} == set(declared["arms"])
+    for of_splits in cells.values():
+        assert [cell["split"] for cell in of_splits] == list(range(declared["splits"]))
+        assert all(len(cell["accuracies"]) == declared["seeds"] for cell in of_splits)
 
 
 # Pages
@@ -408,7 +402,7 @@ def test_the_pages_are_what_the_committed_results_give() -> None:
 def test_the_table_of_decisions_is_made_of_differences(own: Path, tmp_path: Path) -> None:
     result = _run(own, tmp_path)
     page = tables.decisions({"tiles": result}, f"before\n{tables.MARKS[0]}\nold\n{tables.MARKS[1]}\nafter")
-    (difference,) = [row for row in _of(result, "difference") if row["arm"] == "flip_crop+fine"]
+    (difference,) = [row for row in differences(cells_of(result)) if row["arm"] == "flip_crop+fine"]
     assert f"{difference['difference']:+.1f} ({difference['low']:+.1f}" in page
     assert page.startswith("before")
     assert page.endswith("after")
@@ -417,14 +411,22 @@ def test_the_table_of_decisions_is_made_of_differences(own: Path, tmp_path: Path
 
 
 def test_p_values_are_adjusted_over_sets_in_which_an_arm_was_measured() -> None:
-    def result(p: float) -> dict[str, Any]:
-        row = {"what": "difference", "arm": "a", "images": 5, "measure": "accuracy", "p_value": p}
-        return {"rows": [row, {**row, "arm": "b"}] if p < 0.5 else [row]}
+    def result(change: float, arms: tuple[str, ...]) -> dict[str, Any]:
+        accuracies = {arm: [0.5, 0.6] if arm == "none" else [0.6, 0.7 + change] for arm in arms}
+        rows = [
+            {"what": "cell", "arm": arm, "images": 5, "split": split, "accuracies": [value], "per_class": [value]}
+            | {"rare": None}
+            for arm, values in accuracies.items()
+            for split, value in enumerate(values)
+        ]
+        return {"rows": rows}
 
-    found = tables._adjusted({"one": result(0.01), "two": result(0.02), "three": result(0.6)})
-    assert found["one", "a", 5, "accuracy"] == pytest.approx(0.03)
-    assert found["one", "b", 5, "accuracy"] == pytest.approx(0.02)
-    assert found["three", "a", 5, "accuracy"] == pytest.approx(0.6)
+    results = {"one": result(0.01, ("none", "trivial", "rand")), "two": result(0.05, ("none", "trivial"))}
+    alone = {name: differences(cells_of(each))[0]["p_value"] for name, each in results.items()}
+    found = tables._adjusted(results)
+    assert found["one", "trivial", 5, "accuracy"] == pytest.approx(min(1, 2 * alone["one"]))
+    assert found["two", "trivial", 5, "accuracy"] == pytest.approx(max(alone["two"], 2 * alone["one"]))
+    assert found["one", "rand", 5, "accuracy"] == pytest.approx(alone["one"])
 
 
 # Public sets

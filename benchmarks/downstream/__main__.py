@@ -24,12 +24,11 @@ from benchmarks._result import RESULTS, Row, say, spread, write
 from benchmarks.downstream.data import Labelled, choose, read
 from benchmarks.downstream.networks import Lite0
 from benchmarks.downstream.protocol import SUITES, Arm, Protocol, parse_arm
-from benchmarks.downstream.statistics import paired
+from benchmarks.downstream.statistics import Cells
+from benchmarks.downstream.tables import section
 from benchmarks.downstream.training import Batches, Sets, train_head, train_masks, train_scratch
 from benchmarks.downstream.workshop import Workshop
 from singan_aug.errors import SinGANAugError
-
-Cells = dict[tuple[str, int], list[dict[str, Any]]]  # of an arm and a count, one for each split
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,13 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             accuracies = [cell["accuracy"] for cell in cells[name, count]]
             say(f"{name}, {count} images: {100 * np.mean(accuracies):.1f} % ({_rare_text(cells[name, count])})")
     rows = [{"what": "protocol", "protocol": protocol.to_json(), "classes": list(labelled.classes)}]
-    rows += _runs(cells) + _accuracies(cells) + _differences(cells) + _costs(workshop)
-    write(
-        "downstream",
-        rows,
-        seeds=list(range(protocol.seeds)),
-        path=options.out or RESULTS / "downstream" / f"{protocol.name}.json",
-    )
+    rows += _runs(cells) + _costs(workshop)
+    out = options.out or RESULTS / "downstream" / f"{protocol.name}.json"
+    write("downstream", rows, seeds=list(range(protocol.seeds)), path=out)
+    print(section(protocol.name, json.loads(out.read_text()), {}))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -187,46 +183,6 @@ def _runs(cells: Cells) -> list[Row]:
         for (arm, count), of_splits in cells.items()
         for cell in of_splits
     ]
-
-
-def _accuracies(cells: Cells) -> list[Row]:
-    """In per cent; the deviation is that of the splits' means."""
-    rows = []
-    for (arm, count), of_splits in cells.items():
-        values = 100 * np.array([cell["accuracy"] for cell in of_splits])
-        per_class = 100 * np.mean([cell["per_class"] for cell in of_splits], axis=0)
-        row: Row = {"what": "accuracy", "arm": arm, "images": count, "accuracy": round(float(values.mean()), 2)}
-        row |= {"deviation": round(float(values.std(ddof=1)), 2), "worst_class": round(float(per_class.min()), 2)}
-        if of_splits[0]["rare"] is not None:
-            row["rare_class"] = round(100 * float(np.mean([cell["rare"] for cell in of_splits])), 2)
-        rows.append(row)
-    return rows
-
-
-def _differences(cells: Cells) -> list[Row]:
-    """Of each arm with variants from the same without, in points; and of arms without from no augmentation."""
-    rows = []
-    for (name, count), of_splits in cells.items():
-        arm = parse_arm(name)
-        base = arm.base if arm.source else "none"
-        if (base, count) not in cells or base == name:
-            continue
-        against = cells[base, count]
-        measures = {"accuracy": "accuracy"} | ({"rare_class": "rare"} if of_splits[0]["rare"] is not None else {})
-        for measure, key in measures.items():
-            ours, theirs = ([100 * cell[key] for cell in each] for each in (of_splits, against))
-            found = paired(ours, theirs)
-            harm = 100 * np.subtract(
-                np.mean([cell["per_class"] for cell in of_splits], 0),
-                np.mean([cell["per_class"] for cell in against], 0),
-            )
-            values = {"difference": found.mean, "low": found.low, "high": found.high, "worst_class": float(harm.min())}
-            rows.append(
-                {"what": "difference", "measure": measure, "arm": name, "base": base, "images": count}
-                | {key: round(value, 2) for key, value in values.items()}
-                | {"p_value": float(f"{found.p_value:.3g}")}
-            )
-    return rows
 
 
 def _costs(workshop: Workshop) -> list[Row]:

@@ -10,6 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.downstream.statistics import cells_of, differences
+
 __all__ = ["draw"]
 
 STYLE = {"svg.hashsalt": "singan-aug", "svg.fonttype": "none", "font.size": 8, "axes.grid": True, "grid.alpha": 0.3}
@@ -39,7 +41,7 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
 def _differences(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of the rare class where there is one."""
-    rows = [row for row in result["rows"] if row["what"] == "difference" and "+" in row["arm"]]
+    rows = [row for row in differences(cells_of(result)) if "+" in row["arm"]]
     rare = [row for row in rows if row["measure"] == "rare_class"]
     return rare or rows
 

@@ -33,9 +33,11 @@ class Arm:
     mix_ratio: float
 
     @property
-    def base(self) -> str:
-        """The arm it is compared with: the same without variants."""
-        return self.strong
+    def bases(self) -> tuple[str, ...]:
+        """What it is compared with, the first of these that there is: the same with copies, without, nothing."""
+        if self.source not in (None, "duplicates"):
+            return f"{self.strong}+duplicates", self.strong
+        return (self.strong,) if self.source else ("none",) if self.strong != "none" else ()
 
     @property
     def sets(self) -> tuple[tuple[str, str | None], ...]:
