@@ -41,13 +41,15 @@ def spread(values: Sequence[float]) -> dict[str, float | int]:
     }
 
 
-def write(suite: str, rows: list[Row], *, seeds: list[int], threads: int = 1) -> Path:
-    """Write results/SUITE.json and return its path."""
+def write(suite: str, rows: list[Row], *, seeds: list[int], threads: int = 1, path: Path | None = None) -> Path:
+    """Write results/SUITE.json, or another file, and return its path."""
     result = {
         "suite": suite,
         "command": " ".join(["python", "-m", f"benchmarks.{suite}", *map(_without_folders, sys.argv[1:])]),
         "commit": _git("rev-parse", "--short", "HEAD"),
-        "clean_checkout": not _git("status", "--porcelain", "--", "singan_aug", "benchmarks/*.py"),
+        "clean_checkout": not _git(
+            "status", "--porcelain", "--", "singan_aug", "benchmarks/*.py", ":!benchmarks/results"
+        ),
         "date": datetime.now(UTC).date().isoformat(),
         "device": _processor(),
         "threads": threads,
@@ -62,8 +64,8 @@ def write(suite: str, rows: list[Row], *, seeds: list[int], threads: int = 1) ->
         },
         "rows": rows,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{suite}.json"
+    path = path or RESULTS / f"{suite}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     say(f"wrote {path}")
     return path

@@ -9,6 +9,7 @@ from singan_aug.cli import fit as fit  # isort: skip  (the order of the commands
 from singan_aug.cli import draw as draw  # isort: skip
 from singan_aug.cli import export as export  # isort: skip
 from singan_aug.cli import store as store  # isort: skip
+from singan_aug.cli import score as score  # isort: skip
 from singan_aug.cli import bank as bank  # isort: skip
 from singan_aug.cli import demo as demo  # isort: skip
 from singan_aug.cli import prior as prior  # isort: skip

@@ -1,0 +1,1 @@
+"""Does it help? Networks trained with and without variants, by a declared protocol."""

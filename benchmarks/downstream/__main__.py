@@ -1,0 +1,199 @@
+"""Does it help? Trains with and without variants by a declared protocol, on pools of few images, and compares.
+
+`--data` names a folder of labelled sets, of which a suite takes its own; `--own` any folder of folders of images, one
+for each class (train/ and test/ inside it are used where they are; else near-twins are kept on one side). What was
+made is kept in `--work`, and an interrupted run goes on from there. Needs scipy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks._result import RESULTS, Row, say, spread, write
+from benchmarks.downstream.data import Labelled, choose, read
+from benchmarks.downstream.networks import Lite0
+from benchmarks.downstream.protocol import SUITES, Arm, Protocol, parse_arm
+from benchmarks.downstream.statistics import Cells
+from benchmarks.downstream.tables import section
+from benchmarks.downstream.training import Batches, Sets, train_head, train_masks, train_scratch
+from benchmarks.downstream.workshop import Workshop
+from singan_aug.errors import SinGANAugError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, train every cell that is not there yet, compare, write."""
+    options = _options(arguments)
+    torch.set_num_threads(1)
+    protocol = _protocol(options)
+    say(protocol.to_json())
+    try:
+        labelled = read(protocol, options.own or options.data / protocol.data)
+        network = Lite0.load(options.weights) if protocol.model == "frozen" else None
+    except SinGANAugError as error:
+        raise SystemExit(str(error)) from None
+    protocol = _affordable(protocol, labelled)
+    workshop = Workshop(protocol, labelled, network, options.work / protocol.name)
+    cells: Cells = {}
+    for name in protocol.arms:
+        for count in protocol.counts:
+            cells[name, count] = [_cell(name, count, split, workshop) for split in range(protocol.splits)]
+            accuracies = [cell["accuracy"] for cell in cells[name, count]]
+            say(f"{name}, {count} images: {100 * np.mean(accuracies):.1f} % ({_rare_text(cells[name, count])})")
+    rows = [{"what": "protocol", "protocol": protocol.to_json(), "classes": list(labelled.classes)}]
+    rows += _runs(cells) + _costs(workshop)
+    out = options.out or RESULTS / "downstream" / f"{protocol.name}.json"
+    write("downstream", rows, seeds=list(range(protocol.seeds)), path=out)
+    print(section(protocol.name, json.loads(out.read_text()), {}))
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.downstream",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--suite", choices=sorted(SUITES), help="a declared protocol")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the sets that the suites are named for")
+    parser.add_argument("--own", type=Path, metavar="FOLDER", help="your images; the protocol of the suite `scenes`")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="EfficientNet-Lite0; without it --own is `scratch`"
+    )
+    parser.add_argument("--arms", nargs="+", type=parse_arm, metavar="ARM", help="such as trivial, trivial+medium@0.25")
+    parser.add_argument("--images", nargs="+", type=int, metavar="N", help="images per class")
+    parser.add_argument("--size", type=int, metavar="PX", help="side that images are shrunk to")
+    parser.add_argument("--splits", type=int, help="choices of training images, at least 2")
+    parser.add_argument("--seeds", type=int, help="runs of each split")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="of the fast preset")
+    parser.add_argument("--limit", type=int, help="steps of training at most: to try a suite out")
+    parser.add_argument("--work", type=Path, default=Path("build/downstream"), metavar="DIR", help="what is kept")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the result; default results/downstream/SUITE.json")
+    options = parser.parse_args(arguments)
+    if (options.suite is None or options.data is None) == (options.own is None):
+        parser.error("expected --suite NAME and --data DIR, or --own FOLDER")
+    if options.suite and SUITES[options.suite].model == "frozen" and options.weights is None:
+        parser.error(f"the suite {options.suite} needs --weights FILE of EfficientNet-Lite0 (a safetensors file)")
+    if options.splits is not None and options.splits < 2:
+        parser.error("expected 2 splits or more: differences are over splits")
+    return options
+
+
+def _protocol(options: argparse.Namespace) -> Protocol:
+    if options.own is not None:
+        base = SUITES["scenes"] if options.weights else SUITES["scenes-scratch"]
+        size_px = 128 if options.weights else 64
+        protocol = replace(base, name=f"own-{options.own.name}", data=options.own.name, size_px=size_px)
+    else:
+        protocol = SUITES[options.suite]
+    changes: dict[str, Any] = {"splits": options.splits, "seeds": options.seeds, "steps": options.limit}
+    changes["size_px"] = options.size
+    changes["arms"] = tuple(arm.name for arm in options.arms) if options.arms else None
+    changes["rare" if protocol.rare else "images_per_class"] = tuple(options.images) if options.images else None
+    changes["fit"] = {**protocol.fit, **{name: json.loads(value) for name, value in map(_setting, options.set)}}
+    return replace(protocol, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _affordable(protocol: Protocol, labelled: Labelled) -> Protocol:
+    """Without the counts for which a class has too few images to train on."""
+    most = int(np.bincount(labelled.pool_labels).min())
+    kept = tuple(count for count in protocol.counts if count <= most)
+    if len(kept) < len(protocol.counts):
+        say(f"a class has {most} images to train on: without {sorted(set(protocol.counts) - set(kept))} a class")
+    if not kept:
+        raise SystemExit(
+            f"expected {min(protocol.counts)} images a class to train on, got {most}: name fewer by --images"
+        )
+    return replace(protocol, rare=kept) if protocol.rare else replace(protocol, images_per_class=kept)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def _counts(protocol: Protocol, count: int, split: int, classes: int) -> list[int]:
+    """Training images of each class."""
+    if not protocol.rare:
+        return [count] * classes
+    return [count if c == split % classes else protocol.majority for c in range(classes)]
+
+
+def _cell(name: str, count: int, split: int, workshop: Workshop) -> dict[str, Any]:
+    protocol = workshop.protocol
+    return workshop.cell(f"{name}__{count}__{split}__{protocol.seeds}", lambda: _train(name, count, split, workshop))
+
+
+def _train(name: str, count: int, split: int, workshop: Workshop) -> dict[str, Any]:
+    """All seeds of an arm on one choice of training images."""
+    protocol, labelled = workshop.protocol, workshop.labelled
+    arm, classes = parse_arm(name), len(labelled.classes)
+    chosen = choose(labelled.pool_labels, _counts(protocol, count, split, classes), split)
+    replaceable = np.ones(len(labelled.pool), dtype=bool)
+    if protocol.rare:
+        replaceable = labelled.pool_labels == split % classes
+    sets = {
+        (strong, source): workshop.views(strong, source, chosen if source is None else chosen[replaceable[chosen]])
+        for strong, source in arm.sets
+    }
+    test = workshop.test()
+    started_sec = time.process_time()
+    starts = [1000 * split + i for i in range(protocol.seeds)]
+    batches = [Batches(arm, chosen, labelled.pool_labels, replaceable, protocol, seed) for seed in starts]
+    if protocol.model == "frozen":
+        scores = train_head(sets, batches, test, classes, protocol) == labelled.test_labels
+    else:
+        scores = np.stack(
+            [_run(sets, each, test, workshop, arm, seed) for each, seed in zip(batches, starts, strict=True)]
+        )
+    per_class = [scores[:, labelled.test_labels == c].mean(1) for c in range(classes)]
+    return {
+        "split": split,
+        "accuracies": [round(float(value), 5) for value in scores.mean(1)],
+        "accuracy": float(scores.mean()),
+        "per_class": [round(float(values.mean()), 5) for values in per_class],
+        "rare": float(per_class[split % classes].mean()) if protocol.rare else None,
+        "train_sec": round((time.process_time() - started_sec) / protocol.seeds, 3),
+    }
+
+
+def _run(sets: Sets, batches: Batches, test: Tensor, workshop: Workshop, arm: Arm, seed: int) -> NDArray[np.float64]:
+    """What a network trained from scratch scores on each test image: 0 or 1, or its intersection over union."""
+    protocol, labelled = workshop.protocol, workshop.labelled
+    if protocol.model == "masks":
+        return train_masks(sets, batches, test, protocol, seed)
+    classes, cutmix = len(labelled.classes), arm.strong == "cutmix"
+    right = train_scratch(sets, batches, test, classes, protocol, seed, cutmix=cutmix) == labelled.test_labels
+    return np.asarray(right.astype(float))
+
+
+def _runs(cells: Cells) -> list[Row]:
+    return [
+        {"what": "cell", "arm": arm, "images": count}
+        | {name: cell[name] for name in ("split", "accuracies", "per_class", "rare", "train_sec")}
+        for (arm, count), of_splits in cells.items()
+        for cell in of_splits
+    ]
+
+
+def _costs(workshop: Workshop) -> list[Row]:
+    return [{"what": "cost", "of": name, "spread": spread(values)} for name, values in workshop.costs.items()]
+
+
+def _rare_text(of_splits: list[dict[str, Any]]) -> str:
+    seconds = f"{np.mean([cell['train_sec'] for cell in of_splits]):.1f} process-seconds a run"
+    rare = of_splits[0]["rare"]
+    return seconds if rare is None else f"rare {100 * np.mean([c['rare'] for c in of_splits]):.1f} %, {seconds}"
+
+
+if __name__ == "__main__":
+    main()

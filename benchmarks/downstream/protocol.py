@@ -1,0 +1,156 @@
+"""What is compared, and how: one frozen value for each suite, written into its result."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import xxhash
+
+__all__ = ["SOURCES", "STRONG", "SUITES", "Arm", "Protocol", "parse_arm"]
+
+STRONG = ("none", "flip_crop", "elastic", "colour", "trivial", "rand", "cutmix")
+SINGAN = ("coarse", "medium", "fine")  # start scales
+SOURCES = ("duplicates", "reconstruction", *SINGAN, "fine_apart", "gpnn")  # apart: fine, the mask stays behind
+MIX_RATIO = 0.5
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to make a training batch.
+
+    With probability `mix_ratio` an image is replaced by one of its variants from `source`; whatever comes then goes
+    through `strong`: none, flip_crop (mirror and RandomResizedCrop), and after that colour (ColorJitter), trivial or
+    rand (TrivialAugmentWide, RandAugment) or cutmix (in the batch); or, customary for writing, elastic (small turns,
+    shifts and zooms, then ElasticTransform). Masks go where their images go; with them the last four are not to be had.
+    """
+
+    name: str
+    strong: str
+    source: str | None  # None: images as they are
+    mix_ratio: float
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """What it is compared with, the first of these that there is: the same with copies, without, nothing."""
+        if self.source not in (None, "duplicates"):
+            return f"{self.strong}+duplicates", self.strong
+        return (self.strong,) if self.source else ("none",) if self.strong != "none" else ()
+
+    @property
+    def sets(self) -> tuple[tuple[str, str | None], ...]:
+        """The sets of views that it draws from: of the images, and of their variants."""
+        strong = "flip_crop" if self.strong == "cutmix" else self.strong
+        sets = [] if self.mix_ratio == 1 else [(strong, None)]
+        return (*sets, (strong, self.source)) if self.source else tuple(sets)
+
+
+def parse_arm(name: str) -> Arm:
+    """STRONG, or STRONG+SOURCE, or STRONG+SOURCE@RATIO: `trivial+medium@0.25`. Raises ValueError."""
+    match = re.fullmatch(
+        rf"({'|'.join(STRONG)})(?:\+({'|'.join(sorted(SOURCES, reverse=True))})(?:@(0\.\d+|1))?)?", name
+    )
+    if not match:
+        raise ValueError(f"expected an arm such as trivial or trivial+medium@0.25, got {name!r}")
+    strong, source, ratio = match.groups()
+    return Arm(name, strong, source, 0.0 if source is None else float(ratio or MIX_RATIO))
+
+
+EVERY_ARM = (
+    *("none", "none+duplicates", "none+reconstruction", "none+coarse", "none+medium", "none+fine"),
+    *("flip_crop", "flip_crop+duplicates", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine"),
+    *("trivial", "trivial+duplicates", "trivial+coarse", "trivial+medium", "trivial+medium@0.25", "trivial+fine"),
+    *("rand", "rand+medium"),
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A suite. Nothing in it is chosen by looking at test images: every arm has the same steps, rate and decay."""
+
+    name: str
+    data: str  # which set (data.py)
+    model: str  # frozen: a linear head on EfficientNet-Lite0's features; scratch: SmallNetwork; masks: TinyUNet
+    arms: tuple[str, ...] = EVERY_ARM
+    images_per_class: tuple[int, ...] = (1, 2, 5, 10, 25)
+    rare: tuple[int, ...] = ()  # images of one class, in turn with the splits, while every other class has
+    majority: int = 0  # so many: then images_per_class is not used, and batches hold as many of each class
+    size_px: int | None = None  # images are shrunk to a square of this side; None: they are left as they are
+    seen_px: int | None = None  # side at which the frozen network sees them
+    pool_per_class: int = 50  # training images per class from which splits choose
+    test_per_class: int = 100
+    splits: int = 10  # choices of training images, nested: one image of each class is among the two, and so on
+    seeds: int = 5  # of initial weights and batches, for each split
+    views: int = 16  # of each image that an arm sees, those of its variants among them; made once for all runs
+    width: int = 24  # channels of the first layer of a network from scratch (a U-Net: a third)
+    steps: int = 300
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    flips: bool = True  # whether a mirror image is of its class
+    fit: dict[str, Any] = field(default_factory=dict)  # fields of the fast preset that are changed
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    def digest(self) -> str:
+        """Of what the cells depend on: not of how many arms, splits, seeds or counts there are."""
+        held = asdict(replace(self, arms=(), images_per_class=(), rare=(), splits=0))
+        return xxhash.xxh3_64_hexdigest(json.dumps(held, sort_keys=True).encode())
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Images of a class, or of the rare class."""
+        return self.rare or self.images_per_class
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Protocol("scenes", "scenes6_64", "frozen", seen_px=128),
+        Protocol("flowers", "flowers5_160", "frozen", size_px=128, seen_px=128),
+        Protocol("defects", "neu_surface_defects", "frozen", size_px=128, seen_px=128),
+        Protocol("cifar", "cifar10_small", "frozen", size_px=32, seen_px=96),
+        Protocol(
+            "digits-imbalance",
+            "digits28",
+            "scratch",
+            arms=(
+                *("none", "none+duplicates", "none+coarse", "none+medium", "none+fine"),
+                *("flip_crop", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine", "elastic", "elastic+fine"),
+                *("trivial", "trivial+medium", "rand", "rand+medium", "cutmix", "cutmix+medium"),
+            ),
+            rare=(5, 10, 15),
+            majority=250,
+            pool_per_class=300,
+            width=16,
+            steps=150,
+            batch=50,
+            learning_rate=3e-3,
+            flips=False,
+        ),
+        Protocol("digits-scratch", "digits28", "scratch", flips=False, learning_rate=3e-3, splits=3),
+        Protocol("scenes-scratch", "scenes6_64", "scratch", learning_rate=3e-3, batch=32, splits=3, steps=400),
+        Protocol("defects-scratch", "neu_surface_defects", "scratch", size_px=64, learning_rate=3e-3, splits=3),
+        Protocol(
+            "horses",
+            "weizmann_horses",
+            "masks",
+            arms=(
+                *("none", "none+fine", "flip_crop", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine"),
+                *("flip_crop+fine_apart", "colour", "colour+coarse", "colour+medium", "colour+fine"),
+            ),
+            images_per_class=(5, 10, 20, 50),
+            size_px=64,
+            pool_per_class=200,
+            splits=3,
+            steps=250,
+            batch=8,
+            learning_rate=3e-3,
+        ),
+        Protocol("cifar-scratch", "cifar10_small", "scratch", learning_rate=3e-3, splits=3),
+    )
+}

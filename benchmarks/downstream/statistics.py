@@ -1,0 +1,101 @@
+"""What cells say: accuracies, paired differences with t intervals over splits, Holm's correction over sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from benchmarks._result import Row
+from benchmarks.downstream.protocol import parse_arm
+
+__all__ = ["Cells", "Difference", "accuracies", "cells_of", "differences", "holm", "paired"]
+
+Cells = dict[tuple[str, int], list[dict[str, Any]]]  # of an arm and a count, one for each split
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of paired differences, its 95 % interval by Student's t, and the p-value of no difference."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+
+def paired(one: Sequence[float], other: Sequence[float]) -> Difference:
+    """Of two measures of the same splits, each the mean over seeds: seeds of one split are no independent pairs.
+
+    Two splits at least; where all differences are equal the interval is a point.
+    """
+    differences = np.subtract(one, other)
+    mean = float(differences.mean())
+    if np.ptp(differences) < 1e-12:
+        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    result = stats.ttest_1samp(differences, 0.0)
+    interval = result.confidence_interval(0.95)
+    return Difference(mean, float(interval.low), float(interval.high), float(result.pvalue))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979): each at most 0.05 where its hypothesis is rejected at 5 % over all."""
+    order = np.argsort(p_values)
+    adjusted = np.empty(len(p_values))
+    worst = 0.0
+    for rank, index in enumerate(order):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = worst
+    return [float(value) for value in adjusted]
+
+
+def cells_of(result: Mapping[str, Any]) -> Cells:
+    """The cells of a result that was written."""
+    cells: Cells = {}
+    for row in result["rows"]:
+        if row["what"] == "cell":
+            cell = {**row, "accuracy": float(np.mean(row["accuracies"]))}
+            cells.setdefault((row["arm"], row["images"]), []).append(cell)
+    return cells
+
+
+def accuracies(cells: Cells) -> list[Row]:
+    """In per cent; the deviation is that of the splits' means."""
+    rows = []
+    for (arm, count), of_splits in cells.items():
+        values = 100 * np.array([cell["accuracy"] for cell in of_splits])
+        per_class = 100 * np.mean([cell["per_class"] for cell in of_splits], axis=0)
+        row: Row = {"what": "accuracy", "arm": arm, "images": count, "accuracy": round(float(values.mean()), 2)}
+        row |= {"deviation": round(float(values.std(ddof=1)), 2), "worst_class": round(float(per_class.min()), 2)}
+        if of_splits[0]["rare"] is not None:
+            row["rare_class"] = round(100 * float(np.mean([cell["rare"] for cell in of_splits])), 2)
+        rows.append(row)
+    return rows
+
+
+def differences(cells: Cells) -> list[Row]:
+    """Of each arm with variants from the same without, in points; and of arms without from no augmentation."""
+    rows = []
+    for (name, count), of_splits in cells.items():
+        base = next((base for base in parse_arm(name).bases if (base, count) in cells), None)
+        if base is None:
+            continue
+        against = cells[base, count]
+        measures = {"accuracy": "accuracy"} | ({"rare_class": "rare"} if of_splits[0]["rare"] is not None else {})
+        for measure, key in measures.items():
+            ours, theirs = ([100 * cell[key] for cell in each] for each in (of_splits, against))
+            found = paired(ours, theirs)
+            harm = 100 * np.subtract(
+                np.mean([cell["per_class"] for cell in of_splits], 0),
+                np.mean([cell["per_class"] for cell in against], 0),
+            )
+            values = {"difference": found.mean, "low": found.low, "high": found.high, "worst_class": float(harm.min())}
+            rows.append(
+                {"what": "difference", "measure": measure, "arm": name, "base": base, "images": count}
+                | {key: round(value, 2) for key, value in values.items()}
+                | {"p_value": float(f"{found.p_value:.3g}")}
+            )
+    return rows

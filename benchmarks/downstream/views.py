@@ -1,0 +1,102 @@
+"""Sets of views: every image of the pool, or variants of it, through a strong augmentation. Made once, then shared."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from benchmarks.downstream.protocol import Protocol
+from singan_aug import fast, fit, reconstruct
+from singan_aug.images import Pixels, pixels_to_pil, to_signed, to_unit
+from singan_aug.pyramid.drawing import trace
+from singan_aug.pyramid.scales import start_scale_at
+
+__all__ = ["Cost", "bank", "strengthened"]
+
+SHARES = {
+    "coarse": 0.0,
+    "medium": 0.5,
+    "fine": 1.0,
+    "fine_apart": 1.0,
+}  # of the way from the coarsest start scale to the finest
+CROP_SCALE = (0.5, 1.0)
+Cost = dict[str, list[float]]
+Views = NDArray[np.uint8]  # [images, views, H, W, C]
+
+
+def bank(image: Pixels, index: int, source: str, protocol: Protocol, cost: Cost) -> Views:
+    """Variants of one image of the pool, [views, H, W, C], a mask its fourth channel; what they took goes to `cost`."""
+    if source == "duplicates":
+        return np.repeat(image[None], protocol.views, 0)
+    if source == "gpnn":
+        try:
+            sample: Callable[..., torch.Tensor] = importlib.import_module("benchmarks._gpnn").sample
+        except ModuleNotFoundError:
+            raise SystemExit("expected benchmarks/_gpnn.py for the source gpnn, and found none") from None
+        started_sec = time.process_time()
+        numbers = torch.Generator().manual_seed(index)
+        made = torch.cat([to_unit(sample(to_signed(image[..., :3]), numbers)) for _ in range(protocol.views)])
+        cost.setdefault("gpnn_ms", []).append((time.process_time() - started_sec) * 1000 / protocol.views)
+        return _bytes(made, np.repeat(image[..., 3:][None], protocol.views, 0))
+    started_sec = time.process_time()
+    pyramid = fit(image, fast(**protocol.fit))
+    cost.setdefault("fit_sec", []).append(time.process_time() - started_sec)
+    cost.setdefault("pyramid_bytes", []).append(
+        float(sum(t.numel() * t.element_size() for t in pyramid.tensors().values()))
+    )
+    if source == "reconstruction":
+        return np.repeat(_bytes(reconstruct(pyramid), image[..., 3:][None]), protocol.views, 0)
+    started_sec = time.process_time()
+    traced = trace(pyramid, protocol.views, start_scale_at(SHARES[source], len(pyramid)), seed=index)
+    cost.setdefault(f"draw_ms_{source}", []).append((time.process_time() - started_sec) * 1000 / protocol.views)
+    masks = np.repeat(image[..., 3:][None], protocol.views, 0)  # of no width where there is no mask
+    if traced.masks is not None and source != "fine_apart":
+        masks = traced.masks[..., None].to(torch.uint8).numpy()
+    return _bytes(traced.images, masks)
+
+
+def strengthened(images: Views, strong: str, protocol: Protocol, seeds: tuple[Any, ...]) -> Views:
+    """[N, H, W, C], each through the augmentation once; a pure function of its arguments."""
+    if strong == "none":
+        return images
+    transform = _transform(strong, images.shape[1:3], protocol.flips)
+    made = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(xxhash.xxh3_64_intdigest(repr((strong, seeds)).encode()) >> 1)
+        for image in images:
+            if image.shape[-1] == 4:
+                colours, mask = transform(pixels_to_pil(image[..., :3]), tv_tensors.Mask(image[..., 3]))
+                view = np.concatenate([np.asarray(colours), mask.numpy()[..., None]], -1)
+            else:
+                view = np.asarray(transform(pixels_to_pil(image)))
+            made.append(view if view.ndim == 3 else view[..., None])
+    return np.stack(made)
+
+
+def _transform(strong: str, size: tuple[int, ...], flips: bool) -> Callable[..., Any]:
+    if strong == "elastic":
+        moved = v2.RandomAffine(
+            10, translate=(0.08, 0.08), scale=(0.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR
+        )
+        elastic: Callable[..., Any] = v2.Compose([moved, v2.ElasticTransform(alpha=30.0, sigma=4.0)])
+        return elastic
+    steps: list[Any] = [v2.RandomHorizontalFlip()] if flips else []
+    steps.append(v2.RandomResizedCrop(size, scale=CROP_SCALE, antialias=True))
+    then: dict[str, list[Any]] = {"trivial": [v2.TrivialAugmentWide()], "rand": [v2.RandAugment()]}
+    steps += (then | {"flip_crop": [], "colour": [v2.ColorJitter(0.4, 0.4, 0.4, 0.1)]})[strong]
+    composed: Callable[..., Any] = v2.Compose(steps)
+    return composed
+
+
+def _bytes(unit: torch.Tensor, masks: Views) -> Views:
+    """[N, C, H, W] in [0, 1] as [N, H, W, C], and the masks, [N, H, W, 0 or 1], as another channel."""
+    return np.concatenate([(unit * 255).round().byte().movedim(1, -1).numpy(), masks], -1)

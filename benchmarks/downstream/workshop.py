@@ -1,0 +1,118 @@
+"""Everything of a suite that is made once and kept: banks of variants, sets of views, features, finished cells."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from benchmarks._result import say
+from benchmarks.downstream.data import Labelled
+from benchmarks.downstream.networks import Lite0
+from benchmarks.downstream.protocol import Protocol
+from benchmarks.downstream.views import Cost, bank, strengthened
+
+__all__ = ["Workshop"]
+
+Indices = NDArray[np.int64]
+BATCH = 32  # images that the frozen network sees at once
+
+
+class Workshop:
+    """A folder that a suite can be taken up in again: what lies there is not made again.
+
+    Args:
+        folder: one for each digest of a protocol, made if missing.
+        network: what images are seen through; None: networks are trained on pixels.
+    """
+
+    def __init__(self, protocol: Protocol, labelled: Labelled, network: Lite0 | None, folder: Path) -> None:
+        self.protocol, self.labelled = protocol, labelled
+        self._network, self._folder = network, folder / protocol.digest()
+        self._held: dict[str, dict[str, Tensor]] = {}
+        (self._folder / "cells").mkdir(parents=True, exist_ok=True)
+
+    def test(self) -> Tensor:
+        """Of the test images features [T, D], or pixels [T, H, W, C]."""
+        return self._kept("test", np.arange(1), lambda _: self._seen(np.stack(self.labelled.test)), 1)[0]
+
+    def views(self, strong: str, source: str | None, needed: Indices) -> Tensor:
+        """[pool, views, D] or [pool, views, H, W, C], made for the needed images; the others are zeros."""
+
+        def make(i: int) -> Tensor:
+            if source is None:
+                count = 1 if strong == "none" else self.protocol.views
+                images = np.repeat(self.labelled.pool[i][None], count, 0)
+            else:
+                images = self._bank(source, i)
+            return self._seen(strengthened(images, strong, self.protocol, (source, i)))
+
+        name = f"{strong}-{source or 'images'}"
+        started_sec = time.process_time()
+        views = self._kept(name, needed, make)
+        if (took_sec := time.process_time() - started_sec) > 1:
+            say(f"{name}: views of {len(needed)} images, {took_sec:.0f} process-seconds")
+        return views
+
+    def cell(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `make` gives, or gave when this cell was finished before."""
+        path = self._folder / "cells" / f"{name}.json"
+        if not path.exists():
+            aside = path.with_suffix(".part")
+            aside.write_text(json.dumps(make()))
+            aside.replace(path)
+        held: dict[str, Any] = json.loads(path.read_text())
+        return held
+
+    @property
+    def costs(self) -> Cost:
+        """What fits and draws took, of every image that was fitted or drawn from."""
+        path = self._folder / "costs.json"
+        held: Cost = json.loads(path.read_text()) if path.exists() else {}
+        return held
+
+    def _bank(self, source: str, i: int) -> NDArray[np.uint8]:
+        def make(i: int) -> Tensor:
+            cost = self.costs
+            made = torch.from_numpy(bank(self.labelled.pool[i], i, source, self.protocol, cost))
+            (self._folder / "costs.json").write_text(json.dumps(cost))
+            return made
+
+        banked: NDArray[np.uint8] = self._kept(f"bank-{source}", np.array([i]), make)[i].numpy()
+        return banked
+
+    def _seen(self, images: NDArray[np.uint8]) -> Tensor:
+        """[N, H, W, C] as features, float16 [N, D], or as they are."""
+        pixels = torch.from_numpy(np.ascontiguousarray(images))
+        if self._network is None:
+            return pixels
+        unit = pixels.movedim(-1, 1).float() / 255
+        side = self.protocol.seen_px or unit.shape[-1]
+        if unit.shape[-1] != side:
+            unit = torch.nn.functional.interpolate(unit, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        return torch.cat([self._network.features(some) for some in unit.split(BATCH)]).half()
+
+    def _kept(self, name: str, needed: Indices, make: Callable[[int], Tensor], size: int | None = None) -> Tensor:
+        """A tensor over the pool whose needed rows are made; kept in memory, and all but banks in the folder."""
+        path = self._folder / f"{name}.safetensors"
+        if name not in self._held and path.exists():
+            self._held[name] = load_file(path)
+        held = self._held.setdefault(name, {"made": torch.zeros(size or len(self.labelled.pool), dtype=torch.bool)})
+        missing = [int(i) for i in needed if not held["made"][i]]
+        for i in missing:
+            row = make(i)
+            if "rows" not in held:
+                held["rows"] = torch.zeros(len(held["made"]), *row.shape, dtype=row.dtype)
+            held["rows"][i] = row
+            held["made"][i] = True
+        if missing and not name.startswith("bank-"):
+            save_file(held, path)
+        return held["rows"]

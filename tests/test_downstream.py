@@ -1,0 +1,452 @@
+"""The downstream suites: the protocol's promises on a small set of made-up images, statistics, networks."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+
+from benchmarks import _result
+from benchmarks.downstream import __main__ as downstream
+from benchmarks.downstream import fetch, tables, views
+from benchmarks.downstream.data import alike_groups, choose, read
+from benchmarks.downstream.networks import Lite0, SmallNetwork, TinyUNet
+from benchmarks.downstream.protocol import SUITES, Arm, parse_arm
+from benchmarks.downstream.statistics import cells_of, differences, holm, paired
+from benchmarks.downstream.training import Batches
+from singan_aug.errors import ImageError
+from singan_aug.images import pixels_to_pil
+from tests.conftest import make_photo
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+RESULTS = sorted((_result.RESULTS / "downstream").glob("*.json"))
+SCHEMA = json.loads((Path(_result.__file__).parent / "result.schema.json").read_text())
+
+
+def _folder(top: Path, counts: dict[str, int], size: int = 32) -> Path:
+    for c, (name, count) in enumerate(counts.items()):
+        (top / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = make_photo(size, size + 4, seed=100 * c + i).copy()
+            pixels[..., c % 3] //= 3  # what the classes differ in
+            pixels_to_pil(pixels).save(top / name / f"{i}.png")
+    return top
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _folder(tmp_path_factory.mktemp("sets") / "tiles", {"clay": 8, "moss": 8, "slate": 8})
+
+
+def _run(own: Path, work: Path, *more: str) -> dict[str, Any]:
+    arms = ["--arms", "none", "flip_crop", "flip_crop+fine"]
+    sizes = ["--images", "2", "--splits", "2", "--seeds", "1", "--limit", "2", "--size", "32"]
+    downstream.main(["--own", str(own), "--work", str(work), "--out", str(work / "r.json"), *arms, *sizes, *more])
+    found: dict[str, Any] = json.loads((work / "r.json").read_text())
+    return found
+
+
+def _of(result: dict[str, Any], what: str) -> list[dict[str, Any]]:
+    return [row for row in result["rows"] if row["what"] == what]
+
+
+# A run
+
+
+def test_a_folder_of_ones_own_gives_a_result(own: Path, tmp_path: Path) -> None:
+    result = _run(own, tmp_path, "--seeds", "2")
+    jsonschema.validate(result, SCHEMA)
+    cells = _of(result, "cell")
+    assert [(cell["arm"], cell["split"]) for cell in cells] == [
+        (arm, split) for arm in ("none", "flip_crop", "flip_crop+fine") for split in (0, 1)
+    ]
+    assert all(len(cell["accuracies"]) == 2 and len(cell["per_class"]) == 3 for cell in cells)
+    assert {row["of"] for row in _of(result, "cost")} == {"fit_sec", "pyramid_bytes", "draw_ms_fine"}
+    assert [(row["arm"], row["base"]) for row in differences(cells_of(result))] == [
+        ("flip_crop", "none"),
+        ("flip_crop+fine", "flip_crop"),
+    ]
+    declared = json.loads(_of(result, "protocol")[0]["protocol"])
+    assert (declared["steps"], declared["splits"], declared["seeds"]) == (2, 2, 2)
+
+
+def test_counts_beyond_the_smallest_class_are_left_out(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = _run(own, tmp_path, "--images", "1", "25", "--arms", "none")
+    assert {cell["images"] for cell in _of(result, "cell")} == {1}
+    assert "5 images to train on: without [25]" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="expected 25 images a class to train on, got 5"):
+        _run(own, tmp_path, "--images", "25")
+
+
+def test_what_is_finished_is_not_made_again(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _run(own, tmp_path)
+    monkeypatch.setattr(downstream, "_train", lambda *_: pytest.fail("trained again"))
+    assert _run(own, tmp_path)["rows"] == first["rows"]
+
+
+def test_a_run_taken_up_in_the_middle_gives_what_an_unbroken_one_gives(own: Path, tmp_path: Path) -> None:
+    unbroken = _run(own, tmp_path / "a")
+    _run(own, tmp_path / "b")
+    cells = sorted((tmp_path / "b").glob("*/*/cells/*.json"))
+    for path in cells[1::2]:
+        path.unlink()
+    for path in (tmp_path / "b").glob("*/*/*.safetensors"):
+        path.unlink()
+    taken_up = _run(own, tmp_path / "b")
+    ours, theirs = ([{**c, "train_sec": 0} for c in _of(each, "cell")] for each in (taken_up, unbroken))
+    assert ours == theirs
+
+
+def test_a_changed_protocol_shares_no_cells(own: Path, tmp_path: Path) -> None:
+    _run(own, tmp_path)
+    _run(own, tmp_path, "--limit", "3")
+    _run(own, tmp_path, "--set", "shift_px=1.5")
+    assert len(list((tmp_path / "own-tiles").iterdir())) == 3
+
+
+def test_a_set_with_masks_gives_a_result(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "set" / "weizmann_horses" / folder).mkdir(parents=True)
+    top = tmp_path / "set" / "weizmann_horses"
+    for i in range(8):
+        pixels = make_photo(40, 44, seed=i)
+        pixels_to_pil(pixels).save(top / "images" / f"{i}.png")
+        Image.fromarray(np.where(pixels[..., 0] > 120, 255, 0).astype(np.uint8)).save(top / "masks" / f"{i}.png")
+    (top / "duplicates.csv").write_text("drop,same_as\n7,6\n")
+    arms = ["--arms", "flip_crop", "flip_crop+fine", "flip_crop+fine_apart"]
+    sizes = ["--images", "2", "--splits", "2", "--seeds", "1", "--limit", "2", "--size", "32"]
+    out = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "r.json")]
+    downstream.main(["--suite", "horses", "--data", str(tmp_path / "set"), *arms, *sizes, *out])
+    result = json.loads((tmp_path / "r.json").read_text())
+    jsonschema.validate(result, SCHEMA)
+    assert all(0 <= cell["accuracies"][0] <= 1 for cell in _of(result, "cell"))
+    held = read(replace(SUITES["horses"], size_px=32), top)
+    assert len(held.pool) + len(held.test) == 7
+    assert {value for image in held.pool for value in np.unique(image[..., 3])} == {0, 255}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--suite", "scenes"],
+        ["--suite", "scenes", "--own", "x"],
+        ["--suite", "scenes", "--data", "x"],
+        ["--own", "x", "--splits", "1"],
+        ["--own", "x", "--arms", "strong"],
+    ],
+)
+def test_wrong_usage_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        downstream.main(arguments)
+    assert stopped.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_a_folder_without_classes_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="a folder for each of two classes"):
+        downstream.main(["--own", str(tmp_path)])
+
+
+# Which images
+
+
+def test_near_twins_are_one_group() -> None:
+    one, other = make_photo(40, 40, seed=0), make_photo(40, 40, seed=7)
+    noisy = np.clip(one.astype(int) + np.random.default_rng(0).integers(-8, 9, one.shape), 0, 255).astype(np.uint8)
+    groups = alike_groups([one, np.rot90(255 - other), noisy, np.rot90(one[:, ::-1]).copy()])
+    assert groups[0] == groups[2] == groups[3] != groups[1]
+
+
+def test_near_twins_stay_on_one_side(tmp_path: Path) -> None:
+    """Every class holds five photos, each twice; no photo of the pool is in the test."""
+    for c in range(2):
+        (tmp_path / str(c)).mkdir()
+        for i in range(5):
+            pixels = make_photo(32, 32, seed=10 * c + i)
+            Image.fromarray(np.rot90(pixels)).save(tmp_path / str(c) / f"{i}_turned.png")
+            Image.fromarray(pixels).save(tmp_path / str(c) / f"{i}.png")
+    held = read(replace(SUITES["scenes"], size_px=None), tmp_path)
+    assert len(held.pool) + len(held.test) == 20
+    pool, test = ({np.sort(image, axis=None).tobytes() for image in images} for images in (held.pool, held.test))
+    assert test
+    assert not pool & test
+
+
+def test_a_test_folder_is_used_where_there_is_one(tmp_path: Path) -> None:
+    _folder(tmp_path / "train", {"a": 3, "b": 2})
+    _folder(tmp_path / "val", {"a": 1, "b": 2})
+    held = read(replace(SUITES["scenes"], size_px=24), tmp_path)
+    assert held.pool_labels.tolist() == [0, 0, 0, 1, 1]
+    assert held.test_labels.tolist() == [0, 1, 1]
+    assert {image.shape for image in held.pool} == {(24, 24, 3)}
+
+
+def test_an_empty_class_is_told(tmp_path: Path) -> None:
+    _folder(tmp_path, {"a": 2, "b": 0})
+    with pytest.raises(ImageError, match=r"expected images in .*b, got none"):
+        read(SUITES["scenes"], tmp_path)
+
+
+def test_smaller_choices_are_among_larger_ones_of_the_same_split() -> None:
+    labels = np.repeat(np.arange(3), 20)
+    few, more, others = choose(labels, [2] * 3, 0), choose(labels, [5] * 3, 0), choose(labels, [5] * 3, 1)
+    assert np.bincount(labels[few]).tolist() == [2, 2, 2]
+    assert set(few) < set(more)
+    assert set(more) != set(others)
+    assert np.bincount(labels[choose(labels, [9, 3, 9], 0)]).tolist() == [9, 3, 9]
+
+
+# Batches
+
+
+def _batches(arm: Arm, **changes: Any) -> Batches:
+    labels = np.repeat(np.arange(2), 10)
+    protocol = replace(SUITES["scenes"], steps=50, batch=20, **changes)
+    return Batches(arm, choose(labels, [8, 2], 0), labels, labels == 1, protocol, 0)
+
+
+def test_batches_hold_as_many_of_every_class_however_rare() -> None:
+    batches = _batches(parse_arm("none"))
+    assert float(batches.labels.float().mean()) == 0.5
+    assert not batches.replaced.any()
+
+
+def test_arms_see_the_same_images_and_replace_those_they_may() -> None:
+    plain, mixed = _batches(parse_arm("trivial")), _batches(parse_arm("trivial+fine@0.25"))
+    assert np.array_equal(plain.images, mixed.images)
+    assert np.array_equal(plain.views, mixed.views)
+    assert not mixed.replaced[mixed.images < 10].any()
+    assert 0.2 < mixed.replaced[mixed.images >= 10].mean() < 0.3
+    assert _batches(parse_arm("trivial+fine@1")).replaced.mean() == 0.5
+
+
+def test_a_batch_takes_variants_where_images_are_replaced() -> None:
+    arm = parse_arm("flip_crop+coarse")
+    batches = _batches(arm)
+    sets = {("flip_crop", None): torch.zeros(20, 4, 1), ("flip_crop", "coarse"): torch.ones(20, 4, 1)}
+    for step in range(3):
+        seen, labels = batches.at(step, sets)
+        assert np.array_equal(seen[:, 0].numpy(), batches.replaced[step])
+        assert labels.tolist() == batches.labels[step].tolist()
+
+
+@pytest.mark.parametrize("name", ["trivial", "trivial+fine", "trivial+fine@0.25", "trivial+fine@1"])
+def test_an_image_is_seen_in_as_many_views_by_every_arm(name: str) -> None:
+    arm = parse_arm(name)
+    batches = _batches(arm, views=8)
+    numbered = torch.arange(8).expand(20, 8)[..., None]
+    sets = {("trivial", None): numbered, ("trivial", "fine"): numbered + 8}
+    seen = [batches.at(step, sets)[0][batches.images[step] >= 10] for step in range(50)]
+    assert len(torch.cat(seen).unique()) == 8
+
+
+@pytest.mark.parametrize("name", [name for suite in SUITES.values() for name in suite.arms])
+def test_declared_arms_are_read_and_have_a_base(name: str) -> None:
+    arm = parse_arm(name)
+    assert arm.name == name
+    assert all(parse_arm(base).strong in (arm.strong, "none") for base in arm.bases)
+
+
+@pytest.mark.parametrize("name", ["", "weak", "none+", "trivial+coarse@1.5", "trivial@0.5"])
+def test_what_is_no_arm(name: str) -> None:
+    with pytest.raises(ValueError, match="expected an arm such as"):
+        parse_arm(name)
+
+
+# Views
+
+
+@pytest.mark.parametrize("source", ["duplicates", "reconstruction", "coarse", "fine"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_bank_holds_variants_of_the_image(source: str, channels: int) -> None:
+    image = make_photo(32, 32, channels)
+    cost: views.Cost = {}
+    made = views.bank(image, 3, source, SUITES["scenes"], cost)
+    assert made.shape == (SUITES["scenes"].views, 32, 32, channels)
+    assert np.array_equal(made, views.bank(image, 3, source, SUITES["scenes"], cost))
+    same = [np.abs(view.astype(int) - image).max() <= 1 for view in made]
+    assert all(same) if source in ("duplicates", "reconstruction") else not any(same)
+
+
+@pytest.mark.parametrize("strong", ["flip_crop", "elastic", "trivial", "rand"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_strong_views_depend_on_their_arguments_alone(strong: str, channels: int) -> None:
+    images = np.stack([make_photo(32, 32, channels)] * 4)
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    made = views.strengthened(images, strong, SUITES["scenes"], ("fine", 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert made.shape == images.shape
+    assert not np.array_equal(made[0], made[1])
+    assert np.array_equal(made, views.strengthened(images, strong, SUITES["scenes"], ("fine", 1)))
+    assert not np.array_equal(made, views.strengthened(images, strong, SUITES["scenes"], ("fine", 2)))
+
+
+def _with_mask(seed: int = 0) -> views.Views:
+    pixels = make_photo(32, 32, seed=seed)
+    return np.concatenate([pixels, np.where(pixels[..., :1] > 120, 255, 0).astype(np.uint8)], -1)
+
+
+def test_masks_ride_along_with_variants_or_stay_behind() -> None:
+    image = _with_mask()
+    moved, apart = (views.bank(image, 0, source, SUITES["horses"], {}) for source in ("fine", "fine_apart"))
+    assert moved.shape == apart.shape == (SUITES["horses"].views, 32, 32, 4)
+    assert np.array_equal(moved[..., :3], apart[..., :3])
+    assert (apart[..., 3] == image[..., 3]).all()
+    assert not np.array_equal(moved[..., 3], apart[..., 3])
+    agrees = (moved[..., 0] > 120) == (moved[..., 3] > 0)  # the mask is what the red channel says, but for blending
+    assert agrees.mean() > 0.97
+
+
+@pytest.mark.parametrize("strong", ["flip_crop", "colour"])
+def test_masks_go_where_their_images_go(strong: str) -> None:
+    blocks = np.kron(np.random.default_rng(0).integers(2, size=(4, 4)), np.ones((8, 8))) * 255
+    image = np.repeat(blocks.astype(np.uint8)[..., None], 4, -1)  # a picture of its own mask
+    made = views.strengthened(np.stack([image] * 4), strong, SUITES["horses"], (0,))
+    assert not np.array_equal(made[0], made[1])
+    assert set(np.unique(made[..., 3])) <= {0, 255}
+    bright = made[..., :3].mean(-1)
+    assert np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(bright, made[..., 3], strict=True)]) > 0.9
+
+
+# Statistics
+
+
+def test_the_interval_is_students() -> None:
+    one, other = np.array([1.0, 4.0, 2.5, 3.0]), np.array([0.5, 2.0, 2.0, 3.5])
+    found = paired(one.tolist(), other.tolist())
+    reference = stats.ttest_rel(one, other)
+    assert found.p_value == pytest.approx(reference.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(reference.confidence_interval(0.95)))
+    assert found.mean == pytest.approx(0.625)
+
+
+def test_an_interval_without_spread_is_a_point() -> None:
+    assert paired([2.0, 3.0], [1.0, 2.0]).low == 1
+    assert paired([1.0, 1.0], [1.0, 1.0]).p_value == 1
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+
+
+def test_intervals_cover_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    found = [paired(rng.normal(1, 2, 6).tolist(), rng.normal(0, 2, 6).tolist()) for _ in range(600)]
+    assert 0.92 < np.mean([one.low <= 1 <= one.high for one in found]) < 0.98
+
+
+# Networks
+
+
+@pytest.mark.parametrize(("network", "out"), [(SmallNetwork(1, 5, 4), (2, 5)), (TinyUNet(1, 4), (2, 1, 32, 32))])
+def test_networks_learn(network: torch.nn.Module, out: tuple[int, ...]) -> None:
+    result = network(torch.rand(2, 1, 32, 32))
+    assert result.shape == out
+    result.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_features_know_a_cat() -> None:
+    folder = os.environ.get("SINGAN_AUG_DATA")
+    path = Path(folder or "") / "metrics" / "efficientnet_lite0.safetensors"
+    if not folder or not path.exists():
+        pytest.skip("SINGAN_AUG_DATA names no folder with metrics/efficientnet_lite0.safetensors")
+    network = Lite0.load(path)
+    photo = Image.open(Path(views.__file__).parents[2] / "singan_aug" / "photos" / "cat.jpg").resize((224, 224))
+    features = network.features(torch.from_numpy(np.array(photo)).movedim(-1, 0)[None] / 255)
+    assert features.shape == (1, 1280)
+    assert network.classifier is not None
+    weight, bias = network.classifier
+    assert int((features @ weight.T + bias).argmax()) in range(281, 286)  # ImageNet's cats
+
+
+# Committed results
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_a_committed_result_follows_the_schema_and_can_be_made_again(path: Path) -> None:
+    result = json.loads(path.read_text())
+    jsonschema.validate(result, SCHEMA)
+    assert result["clean_checkout"]
+    declared = json.loads(_of(result, "protocol")[0]["protocol"])
+    cells = cells_of(result)
+    assert {arm for arm, _ in cells} == set(declared["arms"])
+    for of_splits in cells.values():
+        assert [cell["split"] for cell in of_splits] == list(range(declared["splits"]))
+        assert all(len(cell["accuracies"]) == declared["seeds"] for cell in of_splits)
+
+
+# Pages
+
+
+def test_the_pages_are_what_the_committed_results_give() -> None:
+    results = tables._results()
+    assert tables.FIGURES.read_text() == tables.figures(results), "run `python -m benchmarks.downstream.tables`"
+    page = tables.DECISIONS.read_text()
+    assert page == tables.decisions(results, page), "run `python -m benchmarks.downstream.tables`"
+
+
+def test_the_table_of_decisions_is_made_of_differences(own: Path, tmp_path: Path) -> None:
+    result = _run(own, tmp_path)
+    page = tables.decisions({"tiles": result}, f"before\n{tables.MARKS[0]}\nold\n{tables.MARKS[1]}\nafter")
+    (difference,) = [row for row in differences(cells_of(result)) if row["arm"] == "flip_crop+fine"]
+    assert f"{difference['difference']:+.1f} ({difference['low']:+.1f}" in page
+    assert page.startswith("before")
+    assert page.endswith("after")
+    assert "old" not in page
+    assert tables.decisions({"tiles": result}, page) == page
+
+
+def test_p_values_are_adjusted_over_sets_in_which_an_arm_was_measured() -> None:
+    def result(change: float, arms: tuple[str, ...]) -> dict[str, Any]:
+        accuracies = {arm: [0.5, 0.6] if arm == "none" else [0.6, 0.7 + change] for arm in arms}
+        rows = [
+            {"what": "cell", "arm": arm, "images": 5, "split": split, "accuracies": [value], "per_class": [value]}
+            | {"rare": None}
+            for arm, values in accuracies.items()
+            for split, value in enumerate(values)
+        ]
+        return {"rows": rows}
+
+    results = {"one": result(0.01, ("none", "trivial", "rand")), "two": result(0.05, ("none", "trivial"))}
+    alone = {name: differences(cells_of(each))[0]["p_value"] for name, each in results.items()}
+    found = tables._adjusted(results)
+    assert found["one", "trivial", 5, "accuracy"] == pytest.approx(min(1, 2 * alone["one"]))
+    assert found["two", "trivial", 5, "accuracy"] == pytest.approx(max(alone["two"], 2 * alone["one"]))
+    assert found["one", "rand", 5, "accuracy"] == pytest.approx(alone["one"])
+
+
+# Public sets
+
+
+class FakeSet:
+    """As torchvision's sets are made, of eight images of two classes."""
+
+    classes = ("zero", "one")
+
+    def __init__(self, root: Path, *, train: bool, download: bool) -> None:
+        assert download
+        assert Path(root).is_dir()
+        self.data = torch.from_numpy(np.stack([make_photo(28, 28, 1, seed=i + 100 * train)[..., 0] for i in range(8)]))
+        self.targets = torch.arange(8) % 2
+
+
+def test_a_public_set_becomes_one_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fetch.SETS, "mnist", (fetch._parted(FakeSet), fetch._archive))
+    held = read(replace(SUITES["digits-scratch"], size_px=None), fetch.main(["mnist", str(tmp_path / "sets")]))
+    assert held.classes == ("zero", "one")
+    assert np.array_equal(held.pool[3], make_photo(28, 28, 1, seed=103))
+    assert held.test_labels.tolist() == [0, 1] * 4
