@@ -392,7 +392,8 @@ def to_unit_channels(template: Tensor) -> Tensor:
 def to_grey(colour: Tensor) -> Tensor:
     """[3, H, W] as [1, H, W]: brightness by ITU-R 601."""
     red, green, blue = colour
-    return (0.299 * red + 0.587 * green + 0.114 * blue)[None]
+    grey: Tensor = 0.299 * red + 0.587 * green + 0.114 * blue
+    return grey[None]
 
 
 def _with_channels(unit: Tensor, channels: int, keep: Callable[[], Tensor]) -> Tensor:

@@ -506,8 +506,8 @@ def test_variants_come_from_the_bank_where_it_has_them(turned: bool, tmp_path: P
     assert transform.stats()["drawn"] == 0
     bank = Bank(store)
     kept = [bank.variant(str(make_key(PHOTOS[0], fast())), 0, seed) for seed in range(40)]
-    turn = (lambda drawn: drawn.rot90(1, [1, 2])) if turned else (lambda drawn: drawn)
-    assert {turn(_tensor(each.pixels)).numpy().tobytes() for each in kept if each is not None} == seen
+    quarters = int(turned)
+    assert {_tensor(each.pixels).rot90(quarters, [1, 2]).numpy().tobytes() for each in kept if each is not None} == seen
     live = SinGANAugment(0, store=tmp_path, bank=False)
     assert live(image).numpy().tobytes() not in seen
     SinGANAugment(1, store=tmp_path)(image)  # a start scale that the bank lacks is drawn live

@@ -23,6 +23,7 @@ from singan_aug.images import (
     load_image,
     pixels_to_unit,
     quiet_decoding,
+    to_grey,
     to_pixels,
     to_unit_channels,
     turn_between,
