@@ -881,5 +881,15 @@ def test_nothing_is_pickled_into_or_out_of_a_file(path: Path) -> None:
             assert modules.isdisjoint(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert (node.module or "").partition(".")[0] not in modules
-        elif isinstance(node, ast.Attribute):
+        elif isinstance(node, ast.Attribute) and (path.name, ast.unparse(node)) != ("weights.py", "torch.load"):
             assert ast.unparse(node) not in calls
+
+
+def test_published_weights_are_loaded_as_tensors_alone_and_after_their_checksum() -> None:
+    (path,) = (path for path in SOURCES if path.name == "weights.py")
+    tree = ast.parse(path.read_text())
+    loads = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"]
+    checks = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "_check"]
+    (load,), (check, *_) = loads, checks
+    assert check.lineno < load.lineno
+    assert [ast.unparse(each.value) for each in load.keywords if each.arg == "weights_only"] == ["True"]
