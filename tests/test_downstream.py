@@ -380,6 +380,7 @@ def test_features_know_a_cat() -> None:
 def test_a_committed_result_follows_the_schema_and_can_be_made_again(path: Path) -> None:
     result = json.loads(path.read_text())
     jsonschema.validate(result, SCHEMA)
+    assert result["commit"]
     assert result["clean_checkout"]
     declared = json.loads(_of(result, "protocol")[0]["protocol"])
     cells = cells_of(result)
