@@ -215,7 +215,7 @@ class VariantSource:
         size = manifest.scale_sizes[-1]
         if keeps_layout(manifest.displacement_px, size, start_scale):
             return
-        followed = manifest.config.kind == "patches"
+        followed = manifest.config.carries_masks
         if followed and (manifest.mask_values or self.settings.labels == "carry"):
             return
         moves = [f"by {px:.1f} px on average" for px in manifest.displacement_px[start_scale : start_scale + 1]]
@@ -263,18 +263,18 @@ class VariantSource:
 
     def _missed(self, pixels: Pixels, sample_key: str | None) -> None:
         self._tally.add(MISSED)
-        why = self._explain_miss(pixels, sample_key)
         if self.settings.on_miss == "error":
-            raise MissingPyramidError(why)
+            raise MissingPyramidError(self._explain_miss(pixels, sample_key))
         if MISSED not in self._warned:
             self._warned.add(MISSED)
+            why = self._explain_miss(pixels, sample_key)
             warnings.warn(f"SinGANAugment leaves images as they are: {why}", UnchangedWarning, stacklevel=2)
 
     def _explain_miss(self, pixels: Pixels, sample_key: str | None) -> str:
         height, width, channels = pixels.shape
         named = "" if sample_key is None else f", named {str(sample_key)!r}"
         fitted = "" if self.settings.config is None else " with this config"
-        found = f"fingerprint {fingerprint(pixels).digest}, {width}x{height}, {channels} channel(s)"
+        found = f"fingerprint {self._identity(pixels).digest}, {width}x{height}, {channels} channel(s)"
         return (
             f"no pyramid{fitted} for this image ({found}{named}) in the store {self.location}: images are found by "
             "their pixels, so put SinGANAugment first, before whatever changes them; fit the image with "
