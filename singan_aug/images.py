@@ -266,7 +266,7 @@ def pixels_to_unit(pixels: Pixels) -> Tensor:
 
 def signed_to_bytes(signed: Tensor) -> Tensor:
     """Float in [-1, 1] to the nearest of 256 levels, uint8, same shape."""
-    return ((signed + 1.0) * 127.5).round().clamp(0, 255).byte()
+    return (signed + 1.0).mul_(127.5).round_().clamp_(0, 255).byte()
 
 
 def bytes_to_signed(levels: Tensor) -> Tensor:
@@ -276,7 +276,7 @@ def bytes_to_signed(levels: Tensor) -> Tensor:
 
 def to_unit(signed: Tensor) -> Tensor:
     """[N, C, H, W] in [-1, 1] to [N, C, H, W] in [0, 1], clamped."""
-    return ((signed + 1.0) / 2.0).clamp(0.0, 1.0)
+    return (signed + 1.0).mul_(0.5).clamp_(0.0, 1.0)
 
 
 def resize_pixels(pixels: Pixels, size: tuple[int, int]) -> Pixels:

@@ -15,9 +15,10 @@ from singan_aug.errors import ConfigError
 from singan_aug.fitting import FitEvent, fit
 from singan_aug.images import to_signed
 from singan_aug.pyramid import Pyramid, draw, reconstruct
+from singan_aug.pyramid.coordinates import SEAM_LIMIT
 from singan_aug.pyramid.drawing import climb
 from singan_aug.pyramid.noise import generator_for
-from singan_aug.pyramid.patches import SEAM_LIMIT, SETTLED, PatchScale, _argmin, _copied, descriptor_basis
+from singan_aug.pyramid.patches import SETTLED, PatchScale, _argmin, descriptor_basis
 from singan_aug.pyramid.shifts import random_shift
 from singan_aug.store import DirectoryStore, make_key
 from tests.conftest import make_photo
@@ -153,13 +154,13 @@ def test_any_size_with_settled_seams(settled: Pyramid, size: tuple[int, int]) ->
 def _visible(scale: PatchScale, config: FitConfig, seed: int) -> float:
     """How unlike neighbouring pixels of a draw's start are to those that stand beside them in the source."""
     origin = scale._begin(scale.size, [generator_for(seed, 0)], config)
-    shown = _copied(scale.source, origin)
+    shown = scale._copied(origin)
     total = 0.0
     for dim in (0, 1):
         onward = origin.clone()
         onward[:, dim] = (onward[:, dim] + 1).clamp(max=scale.size[dim] - 1)
         n = scale.size[dim] - 1
-        beside = _copied(scale.source, onward).narrow(2 + dim, 0, n)
+        beside = scale._copied(onward).narrow(2 + dim, 0, n)
         total += float((beside - shown.narrow(2 + dim, 1, n)).square().mean())
     return total
 
@@ -217,8 +218,8 @@ def test_blending_makes_a_seam_in_a_gradient_fainter() -> None:
     scale = _floors(fit(np.dstack([ramp] * 3), patches(seam_blend_px=3.0)))[-1]
     origin = _identity(scale.size)
     origin[1, :, 32:] -= 6  # a step of some 12 levels in the middle
-    exact = _copied(scale.source, origin[None])
-    blended = scale._blended(exact, origin[None])
+    exact = scale._copied(origin[None])
+    blended = scale._image(origin[None])
     steps = [float((image[0, :, :, 32] - image[0, :, :, 31]).abs().mean()) for image in (exact, blended)]
     assert steps[1] < 0.6 * steps[0]
     torch.testing.assert_close(blended[..., :10], exact[..., :10], rtol=0, atol=1e-5)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from singan_aug.config import FitConfig
-from singan_aug.images import to_unit
+from singan_aug.images import signed_to_bytes, to_unit
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.pyramid import Pyramid
 from singan_aug.pyramid.scale import Canvas, Scale
@@ -27,10 +28,20 @@ BATCH_PX = BATCH * 64 * 64  # and pixels of them, on a CPU: what its caches hold
 class Traced:
     """Variants, and where each of their pixels comes from."""
 
-    images: Tensor  # [n, C, H, W] in [0, 1]: what `draw` gives
+    signed: Tensor  # [n, C, H, W] in about [-1, 1]
     origins: Tensor | None  # int64 [n, 2, H, W]: row and column in the source at the pyramid's finest size; None for
     # kinds of pyramids that generate pixels and copy none
     masks: Tensor | None  # int32 [n, H, W]: the pyramid's mask, carried; values out of its `mask_values` alone
+
+    @cached_property
+    def images(self) -> Tensor:
+        """[n, C, H, W] in [0, 1]: what `draw` gives."""
+        return to_unit(self.signed)
+
+    @cached_property
+    def levels(self) -> Tensor:
+        """uint8 [n, C, H, W]: the images to 8 bits."""
+        return signed_to_bytes(self.signed)
 
 
 def draw(
@@ -78,17 +89,18 @@ def trace(
     sizes = own if size is None else sizes_for(own, size)
     batch = min(BATCH, max(1, BATCH_PX // math.prod(sizes[-1]))) if pyramid.device.type == "cpu" else BATCH
     images, origins = [], []
-    with torch.inference_mode(), one_thread():
-        for first in range(0, n, batch):
-            generators = [generator_for(seed, i) for i in range(first, min(first + batch, n))]
-            canvas = climb(pyramid.scales[start:], sizes[start:], generators, pyramid.config)
-            images.append(to_unit(canvas.image))
-            if canvas.origin is not None:
-                origins.append(canvas.origin)
-    # Clones: tensors made in inference mode stay barred from autograd, copies are like any other.
-    traced = torch.cat(origins).clone() if origins else None
-    masks = None if traced is None else pyramid.carried_mask(traced)
-    return Traced(torch.cat(images).clone(), traced, masks)
+    with one_thread():
+        with torch.inference_mode():
+            for first in range(0, n, batch):
+                generators = [generator_for(seed, i) for i in range(first, min(first + batch, n))]
+                canvas = climb(pyramid.scales[start:], sizes[start:], generators, pyramid.config)
+                images.append(canvas.image)
+                if canvas.origin is not None:
+                    origins.append(canvas.origin)
+        # Made anew: tensors from inference mode stay barred from autograd.
+        traced = torch.cat(origins) if origins else None
+        masks = None if traced is None else pyramid.carried_mask(traced)
+        return Traced(torch.cat(images), traced, masks)
 
 
 def climb(

@@ -5,16 +5,19 @@ place in the source whose surroundings fit best, and copies that. Each finer sca
 them where they do not fit (a few candidates: the neighbours' coordinates, continued), and copies again, so that the
 finest scale is made of true pixels in coherent pieces. Where two pieces meet, their low frequencies are blended.
 
+The steps that all scales share are in on_any_device.py (torch) and on_cpu.py (compiled).
+
 Sources: patch nearest neighbours in place of a GAN at every scale, and the normalisation of distances that makes a draw
-use all of the source, Granot et al. 2022 (GPNN), eq. 2; search by propagation, Barnes et al. 2009 (PatchMatch); copying
-in coherent pieces, Ashikhmin 2001; blending low frequencies wider than high ones, Burt & Adelson 1983.
+use all of the source, Granot et al. 2022 (GPNN), eq. 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
+from importlib import import_module
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +25,8 @@ from torch import Tensor
 
 from singan_aug.config import FitConfig
 from singan_aug.images import bytes_to_signed, signed_to_bytes
+from singan_aug.pyramid.coordinates import FAR, MARGIN
+from singan_aug.pyramid.on_any_device import describe, seams
 from singan_aug.pyramid.resample import blur, resize
 from singan_aug.pyramid.scale import KINDS, Canvas, Scale
 from singan_aug.pyramid.scales import Size, scale_sizes
@@ -30,13 +35,10 @@ from singan_aug.pyramid.shifts import random_shift, settled_seams
 __all__ = ["PatchScale", "descriptor_basis", "patch_scales"]
 
 COMPLETENESS = 5e-3  # GPNN's alpha: smaller makes a draw use more of the source
+AROUND_SEAMS_PX = 2  # pixels so close to a seam are compared with all places
 EXHAUSTIVE = 1_400_000  # pairs of places up to which every one is compared with every other
-STEPS = ((1, 0), (-1, 0), (0, 1), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2))  # whose coordinates are taken over
-MARGIN = 2  # of places that resemble nothing around the source, so that no candidate needs clamping
-FAR = 1e3  # a descriptor that resembles nothing: those of images are of the order of 1
 GLANCE_PX = 16  # short side at which shifts are compared
 SETTLED = 7_000  # pixels of a canvas up to which seams are settled before a draw starts
-SEAM_LIMIT = 0.15  # steps in brightness (in [-1, 1]) well above this are edges, not seams
 SAMPLED = 2000  # patches from which the descriptors' basis is made
 
 
@@ -50,24 +52,34 @@ class PatchScale(Scale):
     basis: Tensor  # [D, C, p, p] orthonormal filters: the principal components of this scale's patches
     index: int  # which scale this is, 0 the coarsest
     resample: str  # how images are resized between scales
+    is_finest: bool
     blend_px: float  # how far low frequencies are blended over seams: at the finest scale alone, elsewhere 0
 
     @cached_property
+    def _steps(self) -> Any:
+        """The module that computes the steps of a draw where this scale is."""
+        compiled = self.source.device.type == "cpu"
+        return import_module(f"singan_aug.pyramid.{'on_cpu' if compiled else 'on_any_device'}")
+
+    @cached_property
+    def _packed_basis(self) -> Tensor:
+        packed: Tensor = self._steps.packed_basis(self.basis)
+        return packed
+
+    @cached_property
     def described(self) -> Tensor:
-        """[h + 2 MARGIN, w + 2 MARGIN, D], half precision: what every place of the source looks like from the scale
-        below, which a draw is compared with."""
-        described = self._describe(resize(self.entering, self.size, self.resample))[0]
-        return F.pad(described, (0, 0, MARGIN, MARGIN, MARGIN, 3 * MARGIN + 1), value=FAR).half()
+        """bfloat16 [h + 4 MARGIN + 1, w + 2 MARGIN, D]: what every place of the source looks like from the scale below,
+        which a draw is compared with."""
+        described = describe(resize(self.entering, self.size, self.resample), self.basis / self.basis.shape[-1])[0]
+        return F.pad(described, (0, 0, MARGIN, MARGIN, MARGIN, 3 * MARGIN + 1), value=FAR).bfloat16()
 
     @cached_property
-    def low(self) -> Tensor:
-        """[1, C, h, w], C = 3 at most: the low frequencies of the source's colours."""
-        return blur(self.source[:, :3], self.blend_px)
-
-    @cached_property
-    def lower(self) -> Tensor:
-        """The same, blurred once more."""
-        return blur(self.low, self.blend_px)
+    def _colours(self) -> Tensor:
+        """All that is copied: the source, and where seams are blended its low frequencies and those of these."""
+        blent = self.source[:, : 3 if self.blend_px else 0]
+        low = blur(blent, self.blend_px)
+        packed: Tensor = self._steps.packed_colours(self.source, low, blur(low, self.blend_px))
+        return packed
 
     def draw(
         self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator], config: FitConfig
@@ -77,9 +89,10 @@ class PatchScale(Scale):
             origin = self._begin(size, generators, config)
         else:
             assert below.origin is not None
-            seen = resize(below.image, size, self.resample)
-            origin = self._improve(seen, self._upsampled(below.origin, size), config)
-        return Canvas(self._blended(_copied(self.source, origin), origin), origin)
+            seen = self._steps.resized(below.image, size, self.resample)
+            below_px = (self.entering.shape[2], self.entering.shape[3])
+            origin = self._improve(seen, self._steps.followed(below.origin, below_px, self.size, size), config)
+        return Canvas(self._image(origin), origin)
 
     def typical_origin(self, generators: Sequence[torch.Generator], config: FitConfig) -> Tensor:
         """That of the generator whose shift is the median one; a shift is nearly the same field at a small size."""
@@ -97,48 +110,28 @@ class PatchScale(Scale):
         return self.source
 
     def tensors(self) -> dict[str, Tensor]:
-        """The source, what enters, the basis, and what is made of them."""
-        named = {"source": self.source, "entering": self.entering, "basis": self.basis, "described": self.described}
-        return {**named, "low": self.low, "lower": self.lower} if self.blend_px else named
+        """The source, what enters, and the basis."""
+        return {"source": self.source, "entering": self.entering, "basis": self.basis}
+
+    @property
+    def memory_bytes(self) -> int:
+        """With what draws make of its tensors; what enters is the source of the scale below."""
+        pixels = self.size[0] * self.size[1]
+        floats = 2 * self.source.shape[1] + (6 if self.blend_px else 0)
+        return 4 * floats * pixels + 2 * self.basis.shape[0] * pixels + 4 * self.basis.numel()
 
     def _begin(self, size: Size, generators: Sequence[torch.Generator], config: FitConfig) -> Tensor:
-        identity = self._identity(size)
         shift = torch.cat([random_shift(size, generator, self.index, config) for generator in generators])
         shift = shift.to(self.source.device)
         if config.seam_passes and size[0] * size[1] <= SETTLED:
-            pitch = (self.size[0] / size[0], self.size[1] / size[1])
-            shift = settled_seams(shift, identity, pitch, self._inside, self._described_at, config)
-        origin = identity + shift
+            shift = settled_seams(shift, self.size, self._described_at, config)
         if size[0] * size[1] * self.size[0] * self.size[1] <= EXHAUSTIVE:
-            origin = self._clamped(origin)
-            return self._best_of_all(_copied(self.source, origin), origin)
+            origin = self._steps.placed(shift, self.size, mirrored=False)
+            return self._best_of_all(self._copied(origin), origin)
         # Nothing would mend the streaks that coordinates clamped at an edge make.
-        origin = self._clamped(_mirrored(origin, self.size))
-        return self._improve(_copied(self.source, origin), origin, config)
-
-    def _identity(self, size: Size) -> Tensor:
-        """[2, *size]: where each pixel of a canvas lies in the source when one is spread over the other."""
-        device = self.source.device
-        rows = (torch.arange(size[0], device=device) + 0.5) * (self.size[0] / size[0]) - 0.5
-        columns = (torch.arange(size[1], device=device) + 0.5) * (self.size[1] / size[1]) - 0.5
-        return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-
-    def _upsampled(self, origin: Tensor, size: Size) -> Tensor:
-        """Coordinates at the scale below, [N, 2, h', w'], as coordinates here, [N, 2, *size]: pieces stay pieces."""
-        finer = F.interpolate(origin.float(), size, mode="nearest-exact")
-        for axis in (0, 1):
-            grow = self.size[axis] / self.entering.shape[2 + axis]
-            # Inside the coarse pixel a canvas pixel came from, it keeps its place: that is what copies detail.
-            inside = _inside(origin.shape[2 + axis], size[axis], origin.device) + (0.5 * grow - 0.5)
-            finer[:, axis].mul_(grow).add_(inside[:, None] if axis == 0 else inside)
-        return self._clamped(finer)
-
-    def _clamped(self, origin: Tensor) -> Tensor:
-        return self._inside(origin.round_()).long()
-
-    def _inside(self, origin: Tensor) -> Tensor:
-        """Coordinates, [N, 2, ...], with those outside the source at its edge."""
-        return torch.stack([origin[:, axis].clamp(0, self.size[axis] - 1) for axis in (0, 1)], dim=1)
+        origin = self._steps.placed(shift, self.size, mirrored=True)
+        # Elsewhere it would gain little: the next scale improves what it is handed.
+        return self._improve(self._copied(origin), origin, config) if self.is_finest else origin
 
     def _described_at(self, origin: Tensor) -> Tensor:
         """[N, ..., D]: what the places look like that are nearest to coordinates, [N, 2, ...]."""
@@ -146,38 +139,28 @@ class PatchScale(Scale):
         places = rows * (self.size[1] + 2 * MARGIN) + columns
         return self.described.flatten(0, 1).index_select(0, places.flatten()).float().view(*places.shape, -1)
 
-    def _blended(self, image: Tensor, origin: Tensor) -> Tensor:
-        """The image, [1, C, h, w], with the low frequencies of neighbouring pieces blended; a mask is left as it is.
+    def _copied(self, origin: Tensor) -> Tensor:
+        pixels: Tensor = self._steps.copied(origin, self._colours, self.source.shape[1])
+        return pixels
 
-        Inside a piece both terms of the step are the same and nothing changes. Across the edge of an object the step is
-        large and meant to be: it is kept.
-        """
+    def _image(self, origin: Tensor) -> Tensor:
         if not self.blend_px:
-            return image
-        step = blur(_copied(self.low, origin), self.blend_px) - _copied(self.lower, origin)
-        step = step * torch.exp(-((step.abs().amax(1, keepdim=True) / SEAM_LIMIT) ** 2))
-        return torch.cat([image[:, :3] + step, image[:, 3:]], dim=1)
+            return self._copied(origin)
+        pixels: Tensor = self._steps.blended(origin, self._colours, self.source.shape[1], self.blend_px)
+        return pixels
 
-    def _describe(self, image: Tensor, margin: int = 0) -> Tensor:
-        """[N, h, w, D]: the patch around every pixel of [N, C, h, w], in the basis; edges are repeated."""
-        patch_px = self.basis.shape[-1]
-        padded = F.pad(image, (patch_px // 2 + margin,) * 4, mode="replicate").contiguous(
-            memory_format=torch.channels_last
-        )
-        return F.conv2d(padded, self.basis / patch_px).permute(0, 2, 3, 1)
-
-    def _distance(self, wanted: Tensor, places: Tensor) -> Tensor:
-        """[K, A]: the squared distance of A descriptors, [A, D], from those of K candidates for each, [K, A]."""
-        found = self.described.flatten(0, 1).index_select(0, places.flatten()).float()
-        return found.view(*places.shape, wanted.shape[1]).sub_(wanted).square_().sum(-1)
+    def _improve(self, seen: Tensor, origin: Tensor, config: FitConfig) -> Tensor:
+        found: Tensor = self._steps.improved(seen, origin, self.described, self._packed_basis, config.match_tolerance)
+        return found
 
     def _best_of_all(self, image: Tensor, origin: Tensor) -> Tensor:
         """The best places for pixels at seams, all compared with all; those in demand elsewhere count as less good."""
         known = self.described[MARGIN : MARGIN + self.size[0], MARGIN:-MARGIN].flatten(0, 1).float()
         known = torch.cat([known, known.square().sum(1, keepdim=True), torch.ones_like(known[:, :1])], dim=1)
         places = origin[:, 0] * self.size[1] + origin[:, 1]
-        seams = _seams(origin).flatten(1)
-        for own, wanted, seam in zip(places.flatten(1), self._describe(image).flatten(1, 2), seams, strict=True):
+        at_seams = seams(origin, AROUND_SEAMS_PX).flatten(1)
+        described = describe(image, self.basis / self.basis.shape[-1]).flatten(1, 2)
+        for own, wanted, seam in zip(places.flatten(1), described, at_seams, strict=True):
             active = seam.nonzero()[:, 0]
             if not len(active):
                 continue
@@ -187,66 +170,6 @@ class PatchScale(Scale):
             nearest = distance.amin(dim=0).index_fill_(0, own[~seam], 0.0)
             own.index_copy_(0, active, _argmin(distance.mul_(1 / (COMPLETENESS + nearest))))
         return torch.stack([places // self.size[1], places % self.size[1]], dim=1)
-
-    def _improve(self, image: Tensor, origin: Tensor, config: FitConfig) -> Tensor:
-        """Better places for the pixels of `image`, [N, C, h, w], whose own, `origin` [N, 2, h, w], do not fit.
-
-        Where all neighbours lead to the same place there is nothing to choose from, so only seams are looked at.
-        """
-        stride, canvas_stride = self.size[1] + 2 * MARGIN, image.shape[3] + 2 * MARGIN
-        nowhere = (self.size[0] + 3 * MARGIN) * stride + MARGIN  # no step leads from there to the source
-        places = (origin[:, 0] + MARGIN) * stride + (origin[:, 1] + MARGIN)
-        canvas = F.pad(places, (MARGIN,) * 4, value=nowhere)
-        active = F.pad(_seams(origin), (MARGIN,) * 4).flatten().nonzero()[:, 0]
-        own = canvas.flatten().index_select(0, active)
-        wanted = self._describe(image, MARGIN).flatten(0, 2).index_select(0, active)
-        distance = self._distance(wanted, own[None])[0]
-        unfit = (distance > config.match_tolerance).nonzero()[:, 0]
-        if not len(unfit):
-            return origin
-        active, own, wanted, distance = (kept.index_select(0, unfit) for kept in (active, own, wanted, distance))
-        back = torch.tensor([[-down * canvas_stride - right] for down, right in STEPS], device=origin.device)
-        onward = torch.tensor([[down * stride + right] for down, right in STEPS], device=origin.device)
-        near = active + back
-        candidates = canvas.flatten().index_select(0, near.flatten()).view_as(near).add_(onward)
-        best, which = self._distance(wanted, candidates).min(0)
-        better = torch.where(best < distance, candidates.gather(0, which[None])[0], own)
-        places = canvas.flatten().index_copy_(0, active, better).view_as(canvas)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
-        return torch.stack([places // stride - MARGIN, places % stride - MARGIN], dim=1)
-
-
-def _copied(source: Tensor, origin: Tensor) -> Tensor:
-    """[N, C, h, w]: the pixels of a source, [1, C, h', w'], at `origin`, [N, 2, h, w]."""
-    places = origin[:, 0] * source.shape[3] + origin[:, 1]
-    pixels = source[0].flatten(1).index_select(1, places.flatten())
-    return pixels.view(-1, *places.shape).transpose(0, 1)
-
-
-def _seams(origin: Tensor) -> Tensor:
-    """[N, h, w]: where coordinates, [N, 2, h, w], do not continue those of the pixels MARGIN away."""
-    height, width = origin.shape[2:]
-    pieces = (origin[:, 0] << 32) + origin[:, 1] - _unmoved(height, width, origin.device)
-    seams = torch.zeros_like(pieces, dtype=torch.bool)
-    for dim in (1, 2):
-        n = pieces.shape[dim] - MARGIN
-        if n > 0:
-            apart = pieces.narrow(dim, 0, n) != pieces.narrow(dim, MARGIN, n)
-            seams.narrow(dim, 0, n).logical_or_(apart)
-            seams.narrow(dim, MARGIN, n).logical_or_(apart)
-    return seams
-
-
-@lru_cache(maxsize=64)
-def _unmoved(height: int, width: int, device: torch.device) -> Tensor:
-    """[h, w]: row and column of each pixel as one number."""
-    return (torch.arange(height, device=device)[:, None] << 32) + torch.arange(width, device=device)
-
-
-@lru_cache(maxsize=256)
-def _inside(coarse: int, side: int, device: torch.device) -> Tensor:
-    """[side]: how far from the middle of the coarse pixel it lies in a pixel lies, in pixels."""
-    place = (torch.arange(side, device=device) + 0.5) * (coarse / side)
-    return (place - place.long().clamp_(max=coarse - 1) - 0.5) * (side / coarse)
 
 
 def _argmin(distance: Tensor) -> Tensor:
@@ -258,12 +181,6 @@ def _argmin(distance: Tensor) -> Tensor:
     columns = torch.arange(distance.shape[1], dtype=torch.int32, device=distance.device)
     low = (1 << (distance.shape[1] - 1).bit_length()) - 1
     return distance.view(torch.int32).bitwise_and_(~low).bitwise_or_(columns).amin(1).bitwise_and_(low).long()
-
-
-def _mirrored(origin: Tensor, size: Size) -> Tensor:
-    """Coordinates [N, 2, h, w] beyond an edge, mirrored at it."""
-    last = torch.tensor([side - 1.0 for side in size], device=origin.device)[:, None, None]
-    return last - (last - origin.abs()).abs()
 
 
 def descriptor_basis(image: Tensor, patch_px: int, dims: int, generator: torch.Generator) -> Tensor:
@@ -284,8 +201,9 @@ def patch_scales(source: Tensor, bases: Sequence[Tensor], config: FitConfig) -> 
     sizes = scale_sizes((source.shape[2], source.shape[3]), config)
     images = [resize(source, size, config.resample) for size in sizes]
     blends = [0.0] * (len(sizes) - 1) + [config.seam_blend_px]
+    last = len(sizes) - 1
     return tuple(
-        PatchScale(size, images[k], images[max(0, k - 1)], basis, k, config.resample, blend)
+        PatchScale(size, images[k], images[max(0, k - 1)], basis, k, config.resample, k == last, blend)
         for k, (size, basis, blend) in enumerate(zip(sizes, bases, blends, strict=True))
     )
 

@@ -49,10 +49,9 @@ class Pyramid:
 
     @property
     def memory_bytes(self) -> int:
-        """What its tensors take in memory."""
-        held = [tensor for scale in self.scales for tensor in scale.tensors().values()]
-        held += [] if self.mask is None else [self.mask]
-        return sum(tensor.numel() * tensor.element_size() for tensor in held)
+        """What its tensors take in memory, with what draws make of them and keep."""
+        mask_bytes = 0 if self.mask is None else self.mask.numel()
+        return mask_bytes + sum(scale.memory_bytes for scale in self.scales)
 
     def to(self, device: torch.device | str) -> Pyramid:
         """A copy on another device; this one is left as it is."""

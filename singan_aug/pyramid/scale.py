@@ -55,7 +55,12 @@ class Scale(ABC):
 
     @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:
-        """Everything it holds in memory, by name."""
+        """Everything it was made of, by name."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes in memory, once it has been drawn from."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors().values())
 
 
 class Kind(Protocol):

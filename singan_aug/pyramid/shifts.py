@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from singan_aug.config import FitConfig
+from singan_aug.pyramid.on_any_device import inside, spread
 from singan_aug.pyramid.scales import Size
 
 __all__ = ["random_shift", "settled_seams"]
@@ -29,23 +31,26 @@ def random_shift(size: Size, generator: torch.Generator, scale: int, config: Fit
     """
     height, width = size
     cells = [max(1, round(config.shift_cells * side / min(size))) for side in size]
-    coarse = torch.randn(1, 1, cells[0] + 1, cells[1] + 1, generator=generator)
-    stream = F.interpolate(coarse, (height + 1, width + 1), mode="bicubic", align_corners=True)
-    across, down = stream.diff(dim=3), stream.diff(dim=2)
-    curl = torch.cat([across[:, :, 1:] + across[:, :, :-1], -down[..., 1:] - down[..., :-1]], dim=1) / 2
+    coarse = torch.randn(cells[0] + 1, cells[1] + 1, generator=generator)
+    stream = _bicubic(cells[0] + 1, height + 1) @ coarse @ _bicubic(cells[1] + 1, width + 1).T
+    from singan_aug.pyramid.on_cpu import curl  # numba is not imported before the first draw
+
     cell_px = min(size) / config.shift_cells
     # From one cell to the next the stream function differs by sqrt(2) on average.
-    shift = curl * (cell_px * config.shift_px * config.shift_decay**scale / 2**0.5)
-    step = config.shift_step_px
-    return (shift / step).round() * step if step else shift
+    return curl(stream, cell_px * config.shift_px * config.shift_decay**scale / 2**0.5, config.shift_step_px)
+
+
+@lru_cache(maxsize=256)
+def _bicubic(coarse: int, side: int) -> Tensor:
+    """[side, coarse]: what bicubic interpolation along one axis multiplies with, corners on corners."""
+    each = torch.eye(coarse)[None, None]
+    return F.interpolate(each, (side, coarse), mode="bicubic", align_corners=True)[0, 0].clone()
 
 
 def settled_seams(
     shift: Tensor,  # [N, 2, h, w] random, in pixels
-    identity: Tensor,  # [2, h, w]: where a pixel lies in the source when it is not shifted
-    pitch: tuple[float, float],  # pixels of the source between neighbouring pixels of the canvas, down and across
-    inside: Callable[[Tensor], Tensor],  # coordinates, [N, 2, ...], clamped to the source
-    describe: Callable[[Tensor], Tensor],  # the descriptors there, [N, ..., D]
+    own: Size,  # of the source
+    describe: Callable[[Tensor], Tensor],  # the descriptors of the source at coordinates [N, 2, ...]: [N, ..., D]
     config: FitConfig,
 ) -> Tensor:
     """[N, 2, h, w]: shifts taken from pixels around, such that seams run where they show least.
@@ -58,24 +63,24 @@ def settled_seams(
     reach_px = APART_PX * (AROUND // 2)
     padded = F.pad(shift, (reach_px,) * 4, mode="replicate")
     candidates = F.unfold(padded, AROUND, dilation=APART_PX).view(n, 2, -1, height, width)
-    origin = identity[:, None] + candidates
+    origin = spread(own, (height, width), shift.device)[:, None] + candidates
     off = ((candidates - shift[:, :, None]) / max(config.shift_step_px, 1)).square().sum(1)
-    outside = (origin - inside(origin)).abs().amax(1).clamp(max=1)
+    outside = (origin - inside(origin, own)).abs().amax(1).clamp(max=1)
     pull = (PULL * off + OUTSIDE * outside).transpose(0, 1)  # [K, N, h, w], as all that follow
 
     def seen(down: float, right: float) -> Tensor:
         step = torch.tensor([down, right], device=shift.device)[:, None, None, None]
-        return describe(inside(origin + step)).permute(0, 2, 3, 1, 4)
+        return describe(inside(origin + step, own)).permute(0, 2, 3, 1, 4)
 
     def unlike(one: Tensor, other: Tensor) -> Tensor:
         return torch.cdist(one, other).square().permute(3, 4, 0, 1, 2)
 
-    own = seen(0, 0)
+    unmoved = seen(0, 0)
     edges = []  # along each dimension: what a seam between two neighbours costs, and the messages either way
-    for dim, (down, right) in ((1, (pitch[0], 0.0)), (2, (0.0, pitch[1]))):
-        last = own.shape[dim] - 1
-        here = unlike(own.narrow(dim, 0, last), seen(-down, -right).narrow(dim, 1, last))
-        there = unlike(seen(down, right).narrow(dim, 0, last), own.narrow(dim, 1, last))
+    for dim, (down, right) in ((1, (own[0] / height, 0.0)), (2, (0.0, own[1] / width))):
+        last = unmoved.shape[dim] - 1
+        here = unlike(unmoved.narrow(dim, 0, last), seen(-down, -right).narrow(dim, 1, last))
+        there = unlike(seen(down, right).narrow(dim, 0, last), unmoved.narrow(dim, 1, last))
         edges.append((dim + 1, last, (here + there).contiguous(), torch.zeros_like(pull), torch.zeros_like(pull)))
 
     def belief() -> Tensor:

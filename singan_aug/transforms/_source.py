@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from multiprocessing import context, current_process
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -83,8 +84,13 @@ class Variant:
     """A variant, held as the image is."""
 
     image: Tensor  # [C, H, W] in [0, 1], or uint8 out of the bank
-    field: Tensor | None  # int64 [2, H, W]: row and column in the image that each pixel comes from; None if not known
     keeps_layout: bool  # whether draws from its start scale leave things where they are
+    find_field: Callable[[], Tensor] | None = None
+
+    @cached_property
+    def field(self) -> Tensor | None:
+        """int64 [2, H, W]: row and column in the image that each pixel comes from; None if not known."""
+        return self.find_field() if self.find_field else None
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,7 @@ class VariantSource:
         if labelled:
             self._refuse_to_falsify(manifest, start_scale, relation)
         with one_thread():
-            variant = _drawn(pixels, pyramid, manifest.turn_code, start_scale, seed, relation)
+            variant = _drawn(pixels, pyramid, manifest, start_scale, seed, relation, exact=_is_float(image))
         self._tally.add(DRAWN)
         return variant
 
@@ -204,7 +210,7 @@ class VariantSource:
         if found is None:
             return None
         planes = torch.from_numpy(found.pixels).movedim(-1, 0)
-        return Variant(_as_held(planes, found.turn_code, relation, pixels), None, False)
+        return Variant(_as_held(planes, found.turn_code, relation, pixels), False)
 
     def _refuse_to_falsify(self, manifest: Manifest, start_scale: int, relation: Relation) -> None:
         if not relation.is_whole:
@@ -282,21 +288,40 @@ class VariantSource:
         )
 
 
-def _drawn(pixels: Pixels, pyramid: Pyramid, own_code: int, start_scale: int, seed: int, relation: Relation) -> Variant:
+def _is_float(image: Any) -> bool:
+    """Whether an image holds more than 8 bits a value."""
+    return getattr(image, "dtype", torch.uint8) not in (torch.uint8, np.uint8)
+
+
+def _drawn(
+    pixels: Pixels,
+    pyramid: Pyramid,
+    manifest: Manifest,
+    start_scale: int,
+    seed: int,
+    relation: Relation,
+    *,
+    exact: bool,  # not to 8 bits
+) -> Variant:
     """A live draw. An image larger than its pyramid is copied from at its own size, so that the variant is as sharp."""
-    traced = trace(pyramid, start_scale=start_scale, seed=seed)
+    traced, own_code = trace(pyramid, start_scale=start_scale, seed=seed), manifest.turn_code
     kept = keeps_layout(pyramid.displacement_px, pyramid.size, start_scale)
-    held = _as_held(traced.images[0], own_code, relation, pixels)
+    as_drawn = relation.is_whole and sorted(pixels.shape[:2]) == sorted(pyramid.size)
+    held = _as_held(traced.images[0] if exact or not as_drawn else traced.levels[0], own_code, relation, pixels)
     if traced.origins is None or not relation.is_whole:
-        return Variant(held, None, kept)
+        return Variant(held, kept)
     origins, size = traced.origins[0], (pixels.shape[0], pixels.shape[1])
-    field = sample_field(origins, pyramid.size, size, own_code, relation.sighting.turn_code)
+
+    def find_field() -> Tensor:
+        return sample_field(origins, pyramid.size, size, own_code, relation.sighting.turn_code)
+
     if size[0] * size[1] <= pyramid.size[0] * pyramid.size[1]:
-        return Variant(held, field, kept)
+        return Variant(held, kept, find_field)
+    field = find_field()
     copied = _as_held(carry_mask(reconstruct(pyramid)[0], origins), own_code, relation, pixels)
     blended = held[:3] - copied[:3]  # what blending over seams has changed, which is smooth
     sharp = carry_mask(pixels_to_unit(pixels).to(field.device), field)
-    return Variant((sharp[:3] + blended).clamp(0.0, 1.0), field, kept)
+    return Variant((sharp[:3] + blended).clamp(0.0, 1.0), kept, lambda: field)
 
 
 def _as_held(drawn: Tensor, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
@@ -350,7 +375,7 @@ def _check(settings: Settings) -> None:
 
 
 def _refuse_cuda_in_fork(device: str) -> None:
-    if torch.device(device).type == "cuda" and isinstance(current_process(), context.ForkProcess):
+    if device != "cpu" and torch.device(device).type == "cuda" and isinstance(current_process(), context.ForkProcess):
         raise ConfigError(
             f"cannot draw on {device} in a forked worker, where CUDA cannot be used: give the DataLoader "
             "multiprocessing_context='spawn', or draw in the main process, on whole batches after collation"

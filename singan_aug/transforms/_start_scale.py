@@ -50,6 +50,8 @@ class StartScaleRule:
         """
         if self._strength is not None:
             return start_scale_at(1 - self._strength / STRENGTHS[1], count)
+        if len(self._weights) == 1:
+            return resolve_start_scale(next(iter(self._weights)), count)
         rng = random.Random(seed)
         if self._range is not None:
             first, last = (_clipped(end, count) for end in self._range)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import get_worker_info
@@ -21,12 +22,19 @@ class Tally:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = tuple(names)
         self._counts = torch.zeros(ROWS, len(self._names), dtype=torch.int64).share_memory_()
+        self._seen = self._counts.numpy()  # the same memory, counted in sooner
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_names": self._names, "_counts": self._counts}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _seen=state["_counts"].numpy())
 
     def add(self, name: str) -> None:
         """One more."""
         worker = get_worker_info()
         row = 0 if worker is None else min(worker.id + 1, ROWS - 1)
-        self._counts[row, self._names.index(name)] += 1
+        self._seen[row, self._names.index(name)] += 1
 
     def total(self) -> dict[str, int]:
         """The counts of all processes, by name."""

@@ -168,7 +168,9 @@ class SinGANAugment(v2.Transform):
             rest = [self._source.variant(frame, seed, index=index) for frame in frames[1:]]
             return torch.stack([_like(frame, each) for frame, each in zip(frames, [variant, *rest], strict=True)])
         moved = carry_mask(to_unit_channels(frames), variant.field.to(frames.device))
-        blended = variant.image[:3].to(frames.device) - moved[0, :3]  # over seams, which all frames have alike
+        blended = (
+            to_unit_channels(variant.image[:3]).to(frames.device) - moved[0, :3]
+        )  # over seams, which all frames have alike
         return torch.stack([like(frame[:3] + blended, before) for frame, before in zip(moved, frames, strict=True)])
 
     def _labelled(self, inpt: Any, variant: Variant | None, instances: list[torch.Tensor]) -> Any:
