@@ -1,0 +1,25 @@
+"""A pyramid for every image of a dataset: walk folders, fit what is missing side by side, resume after interruption."""
+
+from singan_aug.dataset._events import Event, FitReport, OnEvent, Outcome, Plan, Progress, Todo
+from singan_aug.dataset._find import Found, find_images
+from singan_aug.dataset._fit import fit_dataset
+from singan_aug.dataset._plan import plan_dataset
+from singan_aug.dataset._prior import PRIOR_IMAGES, prior_images
+from singan_aug.dataset._processes import choose_jobs
+
+__all__ = [
+    "PRIOR_IMAGES",
+    "Event",
+    "FitReport",
+    "Found",
+    "OnEvent",
+    "Outcome",
+    "Plan",
+    "Progress",
+    "Todo",
+    "choose_jobs",
+    "find_images",
+    "fit_dataset",
+    "plan_dataset",
+    "prior_images",
+]

@@ -1,0 +1,82 @@
+"""What is known of a dataset's images: what there is to do, how it goes, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from singan_aug.annotations import MaskSource
+from singan_aug.pyramid.scales import Size
+
+if TYPE_CHECKING:
+    from singan_aug.fitting import FitEvent
+
+__all__ = ["Event", "FitReport", "OnEvent", "Outcome", "Plan", "Progress", "Status", "Todo"]
+
+Status = Literal["fitted", "present", "duplicate", "failed"]
+
+
+@dataclass(frozen=True)
+class Todo:
+    """An image that has no pyramid yet."""
+
+    path: Path
+    key: str
+    size: Size  # (height, width) at which it is fitted
+    channels: int
+    notes: tuple[str, ...]
+    mask: MaskSource | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image."""
+
+    path: Path
+    status: Status
+    key: str = ""
+    message: str = ""  # why it failed, or which image it equals
+    notes: tuple[str, ...] = ()  # what decoding had to convert
+    process_sec: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do: the images to fit, and the outcomes known without fitting."""
+
+    todo: tuple[Todo, ...]
+    known: tuple[Outcome, ...]
+    ignored: int
+    without_mask: int | None = None  # images that have none where others have; None where there are no masks at all
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A fit under way."""
+
+    path: Path
+    event: FitEvent
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What became of every image, sorted by path."""
+
+    outcomes: tuple[Outcome, ...]
+    ignored: int
+    without_mask: int | None = None  # images fitted without one where others have one; None without any masks
+
+    def with_status(self, status: Status) -> list[Outcome]:
+        """The outcomes of one kind."""
+        return [outcome for outcome in self.outcomes if outcome.status == status]
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """The images that could not be fitted."""
+        return self.with_status("failed")
+
+
+Event = Plan | Progress | Outcome
+OnEvent = Callable[[Event], None]

@@ -1,0 +1,74 @@
+"""fit_dataset(): fit what is missing, report progress, resume after any interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from singan_aug.config import FitConfig, fast
+from singan_aug.dataset._batches import DEVICE_BATCH, fit_in_batches
+from singan_aug.dataset._events import FitReport, OnEvent
+from singan_aug.dataset._plan import plan_dataset
+from singan_aug.dataset._prior import PRIOR_IMAGES, prior_images, with_known_prior, with_learned_prior
+from singan_aug.dataset._processes import fit_side_by_side
+from singan_aug.store import PerceptualIndex, Store, open_store
+
+__all__ = ["fit_dataset"]
+
+
+def fit_dataset(
+    paths: Iterable[Path | str],
+    store: Store | str | None = None,
+    config: FitConfig | None = None,
+    *,
+    masks: Path | str | None = None,
+    jobs: int | None = None,  # fits side by side; by default one for each core that has enough to do
+    device: str = "cpu",
+    batch_images: int | None = None,  # at once in this process instead; by default DEVICE_BATCH on a GPU
+    prior_steps: int = 2000,  # at each depth, where a prior is learned first
+    limit: int | None = None,  # look at this many images at most
+    on_event: OnEvent | None = None,
+) -> FitReport:
+    """Fit a pyramid to every image that has none yet, and store it.
+
+    On the CPU they are fitted side by side in `jobs` processes; on another device, or with `batch_images` of more than
+    one, so many at once in this one. With `prior="dataset"` a prior is learned from them first, once for a store.
+
+    One image that cannot be fitted never stops the others. Interrupting loses only the fits under way: what is stored
+    stays, and the same call continues. Two calls on one store share the work, each image fitted by one of them.
+
+    `masks` is a folder of mask files or of YOLO polygons, or a COCO file: what an image has there is fitted with it. By
+    default masks are looked for beside the images (`images/` and `masks/`, or `NAME_mask.png`), with "none" they are
+    not; docs/labels.md.
+
+    Raises:
+        ConfigError: the config names a part that is not registered, or `masks` holds none.
+        LabelError: `masks` is a broken annotation file.
+        StoreError: the store cannot be written to begin with, or has another format. One that fills up on the way
+            fails the images that it has no room for.
+        WorkerLostError: a worker process was killed from outside.
+        KeyboardInterrupt: after the workers have stopped.
+    """
+    config = config or fast()
+    store = open_store(store) if not isinstance(store, Store) else store
+    notify: OnEvent = on_event or (lambda _: None)
+    paths = tuple(paths)
+    config = with_known_prior(config, store)
+    if config.prior == "dataset":
+        chosen = prior_images(paths, config, limit=limit)[:PRIOR_IMAGES]
+        config = with_learned_prior(config, store, chosen, prior_steps, device, notify)
+    plan = plan_dataset(paths, store, config, masks=masks, limit=limit)
+    notify(plan)
+    outcomes = list(plan.known)
+    for outcome in outcomes:
+        notify(outcome)
+    if plan.todo:
+        store.prepare()
+        store.sweep()
+        batch_images = batch_images or (1 if device == "cpu" else DEVICE_BATCH)
+        if batch_images == 1:
+            outcomes += fit_side_by_side(plan.todo, store.location, config, device, jobs, notify)
+        else:
+            outcomes += fit_in_batches(plan.todo, store, config, device, batch_images, notify)
+        PerceptualIndex(store).refresh()  # once here, rather than in every worker of a loader
+    return FitReport(tuple(sorted(outcomes, key=lambda outcome: str(outcome.path))), plan.ignored, plan.without_mask)

@@ -1,0 +1,75 @@
+"""plan_dataset(): which images have no pyramid yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from singan_aug.annotations import Masks, MaskSource, find_masks
+from singan_aug.config import FitConfig
+from singan_aug.dataset._events import Outcome, Plan, Todo
+from singan_aug.dataset._find import find_images
+from singan_aug.dataset._prior import with_known_prior
+from singan_aug.errors import ConfigError, ImageError, LabelError
+from singan_aug.images import LoadedImage, map_images, refuse_constant
+from singan_aug.pyramid.scales import working_size
+from singan_aug.store import Store, make_key
+
+__all__ = ["plan_dataset"]
+
+
+def plan_dataset(
+    paths: Iterable[Path | str],
+    store: Store,
+    config: FitConfig,
+    *,
+    masks: Path | str | None = None,
+    limit: int | None = None,
+) -> Plan:
+    """Decode every image, fingerprint it and look it up. Raises as `annotations.find_masks` does.
+
+    `masks` names a folder or an annotation file with the images' masks, as `annotations.find_masks` takes it; by
+    default they are looked for beside the images, where pyramids of this config can carry one; "none" takes every file
+    for an image. `limit` bounds how many images are looked at.
+    """
+    config = with_known_prior(config, store)
+    beside = None
+    if str(masks) == "none":
+        masks, beside = None, Masks({}, frozenset())
+    elif masks is not None and not config.carries_masks:
+        raise ConfigError(f'expected a preset whose pyramids carry masks, such as "fast", got kind={config.kind!r}')
+    roots = [Path(path) for path in paths]
+    found = find_images(roots)
+    if beside is None:
+        beside = find_masks(found.images, roots, None if masks is None else Path(masks))
+    of = beside.of if masks is not None or config.carries_masks else {}
+    images = [path for path in found.images if path not in beside.not_images][:limit]
+    looked = map_images(lambda path, image: _look(path, image, of.get(path), store, config), images)
+    todo: dict[str, Todo] = {}
+    known = [Outcome(path, "failed", message=reason) for path, reason in found.unreadable]
+    for item in looked:
+        if isinstance(item, Outcome):
+            known.append(item)
+        elif item.key in todo:
+            known.append(Outcome(item.path, "duplicate", item.key, f"same image as {todo[item.key].path}", item.notes))
+        else:
+            todo[item.key] = item
+    without_mask = sum(path not in of for path in images) if of or masks is not None else None
+    return Plan(tuple(todo.values()), tuple(known), found.ignored, without_mask)
+
+
+def _look(
+    path: Path, image: LoadedImage | ImageError, mask: MaskSource | None, store: Store, config: FitConfig
+) -> Todo | Outcome:
+    if isinstance(image, ImageError):
+        return Outcome(path, "failed", message=str(image))
+    try:
+        height, width, channels = image.pixels.shape
+        key = str(make_key(image.pixels, config, mask and mask.read((height, width))))
+        if key in store:
+            return Outcome(path, "present", key, notes=image.notes)
+        size = working_size((height, width), config)
+        refuse_constant(image.pixels)
+        return Todo(path, key, size, channels, image.notes, mask)
+    except (ImageError, LabelError) as error:
+        return Outcome(path, "failed", message=str(error))
