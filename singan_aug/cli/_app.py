@@ -22,7 +22,22 @@ from singan_aug.errors import (
 from singan_aug.images import Pixels, load_image, quiet_decoding
 from singan_aug.store import Manifest, Store, fingerprint
 
-__all__ = ["FAILED", "AsJson", "Cache", "Jobs", "Seed", "Target", "app", "find_pyramid", "loaded", "reported"]
+__all__ = [
+    "FAILED",
+    "AsJson",
+    "Cache",
+    "Device",
+    "DryRun",
+    "Jobs",
+    "Seed",
+    "Target",
+    "app",
+    "check_device",
+    "find_pyramid",
+    "loaded",
+    "reported",
+    "several_start_scales",
+]
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -70,11 +85,16 @@ Cache = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
+Device = Annotated[str, typer.Option(help="Where to train: cpu, cuda, or cuda:N.")]  # for `check_device`
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Do nothing: print what there is to do, and an estimate of time and bytes."),
+]
 Jobs = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Fits side by side, one thread each. Default: one for each core that has enough to do.",
+        help="Processes side by side, one thread each. Default: one for each core that has enough to do.",
         show_default=False,
     ),
 ]
@@ -87,6 +107,11 @@ Target = Annotated[
 ]
 
 
+def several_start_scales(more: str) -> Any:
+    """The option --start-scale of commands that take several of what `draw` takes one of."""
+    return typer.Option("--start-scale", help=f"As for `draw`; may be given several times. {more}", show_default=False)
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
@@ -94,6 +119,21 @@ def _root(
     if version:
         say(f"singan-aug {__version__}")
         raise typer.Exit
+
+
+def check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"expected --device cpu, cuda or cuda:N, got {device!r}") from None
+    if wanted.type not in ("cpu", "cuda"):
+        raise ConfigError(f"expected --device cpu, cuda or cuda:N, got {device!r}")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"expected one of {torch.cuda.device_count()} CUDA devices, got {device!r}: use --device cpu")
 
 
 def loaded(path: str) -> Pixels:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from singan_aug.cli._app import FAILED, AsJson, Cache, app, reported
+from singan_aug.cli._app import FAILED, AsJson, Cache, DryRun, Jobs, app, reported, several_start_scales
 from singan_aug.display import ProgressBar, complain, duration, file_size, say, show_json
 from singan_aug.errors import ConfigError
 from singan_aug.pyramid.scales import StartScale, read_start_scale
@@ -26,11 +26,7 @@ def bank(
         ),
     ] = None,
     start_scale: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="As for `draw`; may be given several times. Default: those that the bank has, or medium.",
-            show_default=False,
-        ),
+        list[str] | None, several_start_scales("Default: those that the bank has, or medium.")
     ] = None,
     seed: Annotated[
         int | None,
@@ -40,18 +36,8 @@ def bank(
         float | None,
         typer.Option(help="Draw this share of the bank anew, oldest first: 0.25 for a quarter.", show_default=False),
     ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Processes side by side. Default: one for each core that has enough to do.",
-            show_default=False,
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Draw nothing: print how many variants, bytes, and an estimate of time."),
-    ] = False,
+    jobs: Jobs = None,
+    dry_run: DryRun = False,
     remove: Annotated[bool, typer.Option("--rm", help="Delete the bank. The pyramids stay.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from singan_aug.cli._app import FAILED, AsJson, Cache, Seed, app, reported
+from singan_aug.cli._app import FAILED, AsJson, Cache, Jobs, Seed, app, reported, several_start_scales
 from singan_aug.display import complain, say, show_json
 from singan_aug.pyramid.scales import read_start_scale
 from singan_aug.store import open_store
@@ -28,13 +28,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The dataset, its images fitted.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to; a new or empty folder.")],
     variants: Annotated[int, typer.Option(min=0, help="How many of each image.")] = 4,
-    start_scale: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="As of `draw`; given several times, variants take turns. Default: medium.",
-            show_default=False,
-        ),
-    ] = None,
+    start_scale: Annotated[list[str] | None, several_start_scales("Variants take turns. Default: medium.")] = None,
     layout: Annotated[
         str, typer.Option(help="imagefolder, coco, yolo, masks (images/ and masks/); auto looks at the folder.")
     ] = "auto",
@@ -46,9 +40,7 @@ def export(
     ] = Originals.copy,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Write over what is in OUT.")] = False,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes. Default: as many as pay.", show_default=False)
-    ] = None,
+    jobs: Jobs = None,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:

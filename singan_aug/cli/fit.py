@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from singan_aug import dataset
-from singan_aug.cli._app import FAILED, AsJson, Cache, Jobs, Seed, app, reported
+from singan_aug.cli._app import FAILED, AsJson, Cache, Device, DryRun, Jobs, Seed, app, check_device, reported
 from singan_aug.config import PRESETS, FitConfig, preset
 from singan_aug.display import Display, complain, duration, file_size, say, show_json
 from singan_aug.errors import ConfigError
@@ -54,18 +54,12 @@ def fit(
         ),
     ] = None,
     jobs: Jobs = None,
-    device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, or cuda:N.")] = "cpu",
+    device: Device = "cpu",
     seed: Seed = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Look at this many images at most.", show_default=False)
     ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Fit nothing: print how many images there are, their sizes, and an estimate of time and bytes.",
-        ),
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit a pyramid to every image that has none yet, and store it.
@@ -92,21 +86,6 @@ def fit(
     summarise(report, store, time.monotonic() - started_sec, as_json)
     if report.failed or not report.outcomes:
         raise typer.Exit(FAILED)
-
-
-def check_device(device: str) -> None:
-    if device == "cpu":
-        return
-    import torch
-
-    try:
-        wanted = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"expected --device cpu, cuda or cuda:N, got {device!r}") from None
-    if wanted.type not in ("cpu", "cuda"):
-        raise ConfigError(f"expected --device cpu, cuda or cuda:N, got {device!r}")
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"expected one of {torch.cuda.device_count()} CUDA devices, got {device!r}: use --device cpu")
 
 
 def _forecast(

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from singan_aug import dataset
-from singan_aug.cli._app import Seed, app, reported
-from singan_aug.cli.fit import check_device
+from singan_aug.cli._app import Device, Seed, app, check_device, reported
 from singan_aug.config import preset
 from singan_aug.display import Display, duration, file_size, say
 from singan_aug.errors import ConfigError, ImageError
@@ -40,7 +39,7 @@ def train(
         str, typer.Option("--preset", help="The recipe whose fits are to start from it.")
     ] = "trained",
     max_size: Annotated[int, typer.Option(min=25, help="Long side in pixels to which photos are shrunk.")] = 250,
-    device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, or cuda:N.")] = "cpu",
+    device: Device = "cpu",
     seed: Seed = 0,
 ) -> None:
     """Learn a prior from photos: `singan-aug fit --preset trained --prior FILE` starts from it."""
