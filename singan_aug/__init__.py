@@ -15,12 +15,15 @@ from singan_aug._version import __version__
 
 if TYPE_CHECKING:
     from singan_aug import errors as errors
+    from singan_aug.bank import draw_bank as draw_bank
     from singan_aug.config import FitConfig as FitConfig
     from singan_aug.config import best as best
     from singan_aug.config import fast as fast
     from singan_aug.config import paper as paper
+    from singan_aug.config import trained as trained
     from singan_aug.dataset import fit_dataset as fit_dataset
     from singan_aug.fitting import fit as fit
+    from singan_aug.fitting import fit_batch as fit_batch
     from singan_aug.pyramid import Pyramid as Pyramid
     from singan_aug.pyramid import draw as draw
     from singan_aug.pyramid import reconstruct as reconstruct
@@ -39,23 +42,27 @@ __all__ = [
     "__version__",
     "best",
     "draw",
+    "draw_bank",
     "errors",
     "fast",
     "fit",
+    "fit_batch",
     "fit_dataset",
     "make_key",
     "open_store",
     "paper",
     "reconstruct",
+    "trained",
 ]
 
 __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submodules=["errors"],
     submod_attrs={
-        "config": ["FitConfig", "best", "fast", "paper"],
+        "bank": ["draw_bank"],
+        "config": ["FitConfig", "best", "fast", "paper", "trained"],
         "dataset": ["fit_dataset"],
-        "fitting": ["fit"],
+        "fitting": ["fit", "fit_batch"],
         "pyramid": ["Pyramid", "draw", "reconstruct"],
         "store": ["make_key", "open_store"],
         "transforms.keys": ["KeyedDataset", "SampleKey"],
