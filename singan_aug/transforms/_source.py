@@ -1,50 +1,28 @@
-"""VariantSource: which pyramid belongs to an image, and a pure draw from it. Every adapter reduces to this."""
+"""VariantSource: a pure draw from the pyramid that an image belongs to. Every adapter reduces to this."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from multiprocessing import context, current_process
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-import xxhash
 from torch import Tensor
 
 from singan_aug.config import FitConfig
-from singan_aug.errors import ConfigError, ImageError, LabelError, MissingPyramidError, UnchangedWarning
-from singan_aug.images import (
-    Pixels,
-    load_image,
-    pixels_to_unit,
-    quiet_decoding,
-    to_grey,
-    to_pixels,
-    to_unit_channels,
-    turn_between,
-)
+from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, UnchangedWarning
+from singan_aug.images import Pixels, pixels_to_unit, to_grey, to_pixels, to_unit_channels, turn_between
 from singan_aug.pyramid import Pyramid, reconstruct, trace
 from singan_aug.pyramid.displacement import keeps_layout, layout_start_scale
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.threads import one_thread
-from singan_aug.store import (
-    Bank,
-    Fingerprint,
-    Manifest,
-    MemoryStore,
-    PerceptualIndex,
-    Sighting,
-    default_location,
-    fingerprint,
-    open_store,
-)
+from singan_aug.store import Bank, Manifest, MemoryStore, default_location, open_store
+from singan_aug.transforms._finder import Finder, Relation
 from singan_aug.transforms._labels import carry_mask, sample_field
 from singan_aug.transforms._start_scale import StartScaleRule
 from singan_aug.transforms._tally import Tally
@@ -55,12 +33,9 @@ OnMiss = Literal["error", "pass"]
 Labels = Literal["refuse", "carry"]
 
 DRAWN, BANKED, LEFT, MISSED = "drawn", "from the bank", "left by p", "no pyramid"
-WHOLE = (0.0, 0.0, 1.0, 1.0)
 SEEDS = 2**63  # how many a draw can have
-REMEMBERED = 100_000  # images whose fingerprints a process keeps, some 300 bytes each
 
-_OPENED = ("_store", "_index", "_bank", "_warned", "_identities")  # of one process
-_KEY = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{16})?")
+_OPENED = ("_store", "_finder", "_bank", "_warned")  # of one process
 
 
 @dataclass(frozen=True)
@@ -93,19 +68,6 @@ class Variant:
         return self.find_field() if self.find_field else None
 
 
-@dataclass(frozen=True)
-class Relation:
-    """The pyramid that an image belongs to, and what the pipeline has made of the source until here."""
-
-    key: str
-    sighting: Sighting
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the image shows all of the source."""
-        return bool(self.sighting.box == WHOLE)
-
-
 class VariantSource:
     """Finds the pyramid of an image and draws from it. Never fits.
 
@@ -125,10 +87,9 @@ class VariantSource:
 
     def _open(self) -> None:
         self._store = MemoryStore(open_store(self.location), device=self.settings.device)
-        self._index = PerceptualIndex(self._store)
+        self._finder = Finder(self._store, self.settings.config)
         self._bank = Bank(self._store)
         self._warned: set[str] = set()
-        self._identities: dict[tuple[Any, ...], Fingerprint] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _OPENED}
@@ -148,7 +109,7 @@ class VariantSource:
     def scales(self, image: Any, sample_key: str | None = None) -> int:
         """How many scales the pyramid of an image has. Raises `MissingPyramidError`, `ImageError`."""
         pixels = to_pixels(image)
-        relation = self._relate(pixels, sample_key)
+        relation = self._finder.find(pixels, sample_key)
         if relation is None:
             raise MissingPyramidError(self._explain_miss(pixels, sample_key))
         return len(self._store.manifest(relation.key).scale_sizes)
@@ -176,7 +137,7 @@ class VariantSource:
         `StartScaleError`, and what `Store.load` raises.
         """
         pixels = to_pixels(image)
-        relation = self._relate(pixels, sample_key)
+        relation = self._finder.find(pixels, sample_key)
         if relation is None:
             self._missed(pixels, sample_key)
             return None
@@ -240,33 +201,6 @@ class VariantSource:
             return derive_seed(self.settings.seed, int(self._epoch), key, index or 0)
         return seed if index is None else derive_seed(seed, index)
 
-    def _relate(self, pixels: Pixels, sample_key: str | None) -> Relation | None:
-        """First by the exact pixels, then by what they look like; a key says which image it must be."""
-        identity = self._identity(pixels)
-        named = identity.digest if sample_key is None else _digest_of(sample_key)
-        if named is None:
-            return None
-        sighting: Sighting | None = Sighting(identity.digest, identity.turn_code, WHOLE, "rgb")
-        key = self._store.latest(named, self.settings.config)
-        if named != identity.digest or key is None:
-            sighting = self._index.find(pixels, named if sample_key is not None else None)
-        if sighting is None:
-            return None
-        if sample_key is not None and len(sample_key) > len(sighting.fingerprint) and sample_key in self._store:
-            key = str(sample_key)
-        elif key is None:
-            key = self._store.latest(sighting.fingerprint, self.settings.config)
-        return None if key is None else Relation(key, sighting)
-
-    def _identity(self, pixels: Pixels) -> Fingerprint:
-        """`fingerprint`, but for an image that this process has met before by its plain hash, which is cheaper."""
-        met = (*pixels.shape, xxhash.xxh3_128_digest(np.ascontiguousarray(pixels).data))
-        if met not in self._identities:
-            if len(self._identities) >= REMEMBERED:
-                self._identities.clear()
-            self._identities[met] = fingerprint(pixels)
-        return self._identities[met]
-
     def _missed(self, pixels: Pixels, sample_key: str | None) -> None:
         self._tally.add(MISSED)
         if self.settings.on_miss == "error":
@@ -280,7 +214,7 @@ class VariantSource:
         height, width, channels = pixels.shape
         named = "" if sample_key is None else f", named {str(sample_key)!r}"
         fitted = "" if self.settings.config is None else " with this config"
-        found = f"fingerprint {self._identity(pixels).digest}, {width}x{height}, {channels} channel(s)"
+        found = f"fingerprint {self._finder.identity(pixels).digest}, {width}x{height}, {channels} channel(s)"
         return (
             f"no pyramid{fitted} for this image ({found}{named}) in the store {self.location}: images are found by "
             "their pixels, so put SinGANAugment first, before whatever changes them; fit the image with "
@@ -340,23 +274,6 @@ def _as_held(drawn: Tensor, own_code: int, relation: Relation, pixels: Pixels) -
     if sighting.colours == "grey":
         return to_grey(to_unit_channels(image)[:3])
     return image[[2, 1, 0, *range(3, len(image))]]
-
-
-def _digest_of(sample_key: str) -> str | None:
-    """The fingerprint that a `SampleKey` names; None for a file that is none."""
-    if _KEY.fullmatch(sample_key):
-        return sample_key[:32]
-    with suppress(OSError, ImageError):
-        written = Path(sample_key).stat()
-        return _digest_of_file(str(sample_key), written.st_mtime_ns, written.st_size)
-    return None
-
-
-@lru_cache(maxsize=100_000)
-def _digest_of_file(path: str, *written: int) -> str:
-    del written  # tells a file that was replaced from the one before
-    with quiet_decoding():
-        return fingerprint(load_image(path).pixels).digest
 
 
 def _check(settings: Settings) -> None:
