@@ -461,4 +461,4 @@ def inverse_turn(turn_code: int) -> int:
 
 def turn_between(image: Tensor, own_code: int, wanted_code: int) -> Tensor:
     """Bring [..., H, W] into the orientation of another copy of the picture; the codes take each to a common one."""
-    return turn(turn(image, own_code), inverse_turn(wanted_code))
+    return image if own_code == wanted_code else turn(turn(image, own_code), inverse_turn(wanted_code))
