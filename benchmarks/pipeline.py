@@ -26,7 +26,7 @@ from torchvision.transforms import v2
 from benchmarks._result import Row, say, spread, write
 from singan_aug import SinGANAugment, fit_dataset
 from singan_aug.bank import draw_bank
-from singan_aug.pyramid.scales import read_start_scale
+from singan_aug.pyramid.scales import DEFAULT_START, read_start_scale
 
 SUFFIXES = {".jpeg", ".jpg", ".png", ".webp"}
 BATCH = 32
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512, help="images in one pass over a loader")
     parser.add_argument("--repeats", type=int, default=15, help="passes of each arm")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--start-scale", type=read_start_scale, default="medium")
+    parser.add_argument("--start-scale", type=read_start_scale, default=DEFAULT_START)
     parser.add_argument("--variants", type=int, default=8, help="of each photo in the bank")
     parser.add_argument("--no-live", action="store_true", help="leave live drawing out (it takes minutes)")
     options = parser.parse_args()

@@ -20,13 +20,13 @@ import joblib
 
 from singan_aug.errors import ConfigError, MissingPyramidError, StartScaleError, StoreError
 from singan_aug.images import Pixels, to_pixels
-from singan_aug.pyramid.scales import START_WORDS, StartScale, resolve_start_scale
+from singan_aug.pyramid.scales import DEFAULT_START, START_WORDS, StartScale, resolve_start_scale
 from singan_aug.store import Bank, BankSpec, BankWriter, Manifest, Slot, Store, Strip, bank_bytes, open_store
 from singan_aug.workers import side_by_side
 
 __all__ = ["BackgroundBank", "BankPlan", "BankProgress", "BankReport", "draw_bank", "plan_bank", "remove_bank"]
 
-DEFAULT = BankSpec(variants=8, start_scales=("medium",), seed=0)  # where transforms start by default
+DEFAULT = BankSpec(variants=8, start_scales=(DEFAULT_START,), seed=0)  # where transforms start by default
 DRAWN_AT_ONCE = 16  # variants that one task draws and sends back
 WORKER_PX = 10_000_000  # pixels to draw that take longer than starting a worker process and importing torch in it
 TRIAL_STRIPS = 3  # on which the forecast times a draw
@@ -70,7 +70,7 @@ def draw_bank(
     store: Store | str | None = None,
     *,
     variants: int | None = None,  # of each pyramid at each start scale; by default as many as the bank has, or 8
-    start_scales: Iterable[StartScale] | None = None,  # as in `draw`; by default those of the bank, or "medium"
+    start_scales: Iterable[StartScale] | None = None,  # as in `draw`; by default those of the bank, or "fine"
     seed: int | None = None,  # the variants' seeds derive from it; by default the bank's own, or 0
     refresh: float | None = None,  # then draw this share of the bank anew, (0, 1], what is oldest first
     jobs: int | None = None,  # processes side by side; by default one for each core that has enough to do

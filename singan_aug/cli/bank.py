@@ -26,7 +26,7 @@ def bank(
         ),
     ] = None,
     start_scale: Annotated[
-        list[str] | None, several_start_scales("Default: those that the bank has, or medium.")
+        list[str] | None, several_start_scales("Default: those that the bank has, or fine.")
     ] = None,
     seed: Annotated[
         int | None,

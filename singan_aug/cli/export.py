@@ -10,7 +10,7 @@ import typer
 
 from singan_aug.cli._app import FAILED, AsJson, Cache, Jobs, Seed, app, reported, several_start_scales
 from singan_aug.display import complain, say, show_json
-from singan_aug.pyramid.scales import read_start_scale
+from singan_aug.pyramid.scales import DEFAULT_START, read_start_scale
 from singan_aug.store import open_store
 
 
@@ -28,7 +28,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The dataset, its images fitted.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to; a new or empty folder.")],
     variants: Annotated[int, typer.Option(min=0, help="How many of each image.")] = 4,
-    start_scale: Annotated[list[str] | None, several_start_scales("Variants take turns. Default: medium.")] = None,
+    start_scale: Annotated[list[str] | None, several_start_scales("Variants take turns. Default: fine.")] = None,
     layout: Annotated[
         str, typer.Option(help="imagefolder, coco, yolo, masks (images/ and masks/); auto looks at the folder.")
     ] = "auto",
@@ -50,7 +50,7 @@ def export(
     """
     from singan_aug.export import Settings, export_dataset  # imports torch
 
-    starts = tuple(read_start_scale(text) for text in start_scale or ["medium"])
+    starts = tuple(read_start_scale(text) for text in start_scale or [DEFAULT_START])
     settings = Settings(layout, variants, starts, originals.value, seed)
     report = export_dataset(
         folder,

@@ -23,7 +23,7 @@ from singan_aug.pyramid import Pyramid, keeps_layout, trace
 from singan_aug.pyramid.displacement import layout_start_scale
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.pyramid.resample import resize
-from singan_aug.pyramid.scales import Size, StartScale, resolve_start_scale
+from singan_aug.pyramid.scales import DEFAULT_START, Size, StartScale, resolve_start_scale
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import Fingerprint, Manifest, Store, fingerprint, open_store
 from singan_aug.transforms._labels import carry_boxes, sample_field
@@ -45,7 +45,7 @@ class Settings:
 
     layout: str = "auto"  # coco, yolo, masks, imagefolder
     variants: int = 4  # of each image
-    start_scales: tuple[StartScale, ...] = ("medium",)  # taken in turn
+    start_scales: tuple[StartScale, ...] = (DEFAULT_START,)  # taken in turn
     originals: Originals = "copy"
     seed: int = 0
 

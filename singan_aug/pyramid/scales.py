@@ -9,6 +9,7 @@ from singan_aug.config import FitConfig
 from singan_aug.errors import ImageError, StartScaleError
 
 __all__ = [
+    "DEFAULT_START",
     "SMALLEST_SIDE_PX",
     "START_WORDS",
     "Size",
@@ -27,6 +28,7 @@ Size = tuple[int, int]  # (height, width)
 StartScale = int | str  # 0 the coarsest, negative ones from the finest, or one of START_WORDS
 
 START_WORDS = {"coarse": 0.0, "medium": 0.5, "fine": 1.0}  # how far from the coarsest to the finest scale
+DEFAULT_START = "fine"  # of transforms, bank and export: what did no harm anywhere (docs/when-it-helps.md)
 
 _NUMBER = re.compile(r"-?\d+")
 

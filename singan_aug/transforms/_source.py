@@ -20,6 +20,7 @@ from singan_aug.pyramid import Pyramid, reconstruct, trace
 from singan_aug.pyramid.displacement import keeps_layout, layout_start_scale
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.pyramid.resample import resize
+from singan_aug.pyramid.scales import DEFAULT_START
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import Bank, Manifest, MemoryStore, default_location, open_store
 from singan_aug.transforms._finder import Finder, Relation
@@ -42,7 +43,7 @@ _OPENED = ("_store", "_finder", "_bank", "_warned")  # of one process
 class Settings:
     """What every adapter lets its user choose, under the same names."""
 
-    start_scale: Any = None  # as `StartScaleRule` takes it; "medium" where neither it nor a strength is given
+    start_scale: Any = None  # as `StartScaleRule` takes it; "fine" where neither it nor a strength is given
     strength: float | None = None  # 0 to 10, in place of a start scale
     store: str | None = None  # folder; the default store for None
     config: FitConfig | None = None  # pyramids of this config alone; the one fitted last for None
@@ -78,7 +79,7 @@ class VariantSource:
         _check(settings)
         self.settings = settings
         self.location = str(default_location()) if settings.store is None else settings.store
-        by_default = "medium" if settings.strength is None else None
+        by_default = DEFAULT_START if settings.strength is None else None
         chosen = by_default if settings.start_scale is None else settings.start_scale
         self._start_scale = StartScaleRule(chosen, settings.strength)
         self._tally = Tally((DRAWN, BANKED, LEFT, MISSED))

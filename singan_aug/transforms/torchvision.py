@@ -44,7 +44,7 @@ class SinGANAugment(v2.Transform):
     Args:
         start_scale: 0 (coarsest: new global structure) up to the finest scale (texture alone), negative ones counted
             from the finest; "coarse", "medium" or "fine" of whatever scales an image has; a range (first, last) of
-            these; or weights {scale: weight}. "medium" by default.
+            these; or weights {scale: weight}. "fine" by default.
         strength: in place of a start scale, 0 (texture alone) to 10 (new structure), as RandAugment's magnitude.
         p: how likely an image is replaced.
         store: the store's folder; by default $SINGAN_AUG_CACHE, else the user's cache folder.
