@@ -74,6 +74,7 @@ _KEPT_MODES = {"L": "L", "1": "L", "LA": "L", "RGBA": "RGBA", "RGBa": "RGBA"}
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _MASK_MODES = frozenset({"1", "L", "P"}) | _WIDE_INTEGER_MODES
 _EXIF_ORIENTATION = 0x0112
+_HALF_A_LEVEL = 0.5 / 255  # resizing floats leaves rounding errors beyond [0, 1]; past this they would change a level
 
 
 @dataclass(frozen=True)
@@ -239,14 +240,15 @@ def _tensor_to_pixels(image: Tensor) -> Pixels:
     if array.ndim != 3 or array.shape[0] not in (1, 3, 4) or array.numel() == 0:
         raise ImageError(f"expected a tensor of shape [1, H, W], [3, H, W] or [4, H, W], got {list(image.shape)}")
     if array.is_floating_point():
-        if not bool(torch.isfinite(array).all()) or float(array.min()) < 0 or float(array.max()) > 1:
-            raise ImageError(
-                f"expected a float tensor in [0, 1], got {float(array.min()):g}..{float(array.max()):g}: "
-                "augment before normalising"
-            )
-        array = (array * 255).round().to(torch.uint8)
+        low, high = float(array.min()), float(array.max())
+        if not -_HALF_A_LEVEL <= low <= high <= 1 + _HALF_A_LEVEL:  # nor where they are NaN
+            raise ImageError(f"expected a float tensor in [0, 1], got {low:g}..{high:g}: augment before normalising")
+        array = (array * 255).round().clamp(0, 255).to(torch.uint8)
     elif array.dtype != torch.uint8:
-        raise ImageError(f"expected a uint8 or float tensor, got {array.dtype}")
+        raise ImageError(
+            f"expected a uint8 or float tensor, got {array.dtype}: convert it first, integers for instance by "
+            "v2.ToDtype(torch.float32, scale=True)"
+        )
     return np.ascontiguousarray(array.movedim(0, -1).cpu().numpy())
 
 

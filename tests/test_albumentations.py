@@ -319,7 +319,9 @@ def test_boxes_are_those_of_the_carried_instances(copies: str) -> None:
     params = A.BboxParams("pascal_voc", label_fields=["labels"])
     given = {"bboxes": np.array([[6.0, 4, 20, 10], [3, 15, 9, 22]]), "labels": np.array([5, 9])}
     out = _carrying(copies, bbox_params=params)(image=MARKED, masks=instances, **given)
-    assert len(out["bboxes"]) == len(out["labels"]) > 0
+    survivors = [label for label, mask in zip([5, 9], out["masks"], strict=True) if mask.any()]
+    assert [int(label) for label in out["labels"]] == survivors
+    assert len(out["bboxes"]) == len(survivors) > 0
     for box, label in zip(out["bboxes"], out["labels"], strict=True):
         rows, columns = np.nonzero(out["masks"][[5, 9].index(int(label))])
         assert np.allclose(box, [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], atol=1e-3)

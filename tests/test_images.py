@@ -547,3 +547,10 @@ def test_loading_leaves_the_warning_filters(tmp_path: Path) -> None:
 
 def test_loaded_pixels_are_contiguous(tmp_path: Path) -> None:
     assert load_image(_save(tmp_path / "a.png", _pil("RGBA"))).pixels.flags["C_CONTIGUOUS"]
+
+
+def test_floats_beyond_the_range_by_rounding_alone_are_taken() -> None:
+    edges = torch.tensor([[[-1e-7, 1 + 1e-7], [0.0, 0.5]]])  # an antialiased resize of floats leaves such
+    assert to_pixels(edges)[..., 0].tolist() == [[0, 255], [0, 128]]
+    with pytest.raises(ImageError, match=r"\[0, 1\].*1\.01"):
+        to_pixels(edges * 1.01)

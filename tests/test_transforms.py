@@ -190,6 +190,23 @@ def test_frames_of_a_video_share_a_draw_and_videos_of_a_batch_do_not(store: str)
     assert not torch.equal(batch[0][0], batch[1][0])
 
 
+def test_frames_unlike_the_first_stay_in_range(store: str) -> None:
+    frame = _tensor(PHOTOS[0])
+    frames = torch.stack([frame, torch.zeros_like(frame), torch.full_like(frame, 255)])
+    for _ in range(5):  # blending over seams brightens and darkens
+        dark, light = SinGANAugment(0, store=store)(tv_tensors.Video(frames))[1:]
+        assert dark.max() < 128 < light.min()
+
+
+@pytest.mark.parametrize("kind", [torch.Tensor, tv_tensors.Image, tv_tensors.Video])
+@pytest.mark.parametrize("shape", [(0, 3, 20, 20), (2, 0, 3, 20, 20)])
+def test_a_batch_of_nothing_comes_back(kind: type[Tensor], shape: tuple[int, ...], store: str) -> None:
+    nothing = torch.zeros(shape).as_subclass(kind)
+    out = SinGANAugment(0, store=store)(nothing)
+    assert type(out) is kind
+    assert out.shape == shape
+
+
 # Labels
 
 COPIES = fast(seam_blend_px=0)  # so that every pixel of a variant is one of the source's
@@ -253,6 +270,19 @@ def test_boxes_alone_pass_where_the_layout_is_kept_and_are_refused_elsewhere(cop
     still = COPIES.replace(shift_px=0.01)
     open_store(copies).save(make_key(MARKED, still), fit(MARKED, still))
     out = SinGANAugment(0, store=copies, config=still)(tv_tensors.Image(_tensor(MARKED)), boxes)
+    assert torch.equal(out[1], boxes)
+
+
+@pytest.mark.parametrize("format", ["XYWHR", "CXCYWHR", "XYXYXYXY"])
+def test_rotated_boxes_are_refused_where_things_move(format: str, copies: str) -> None:
+    edges = torch.arange(8.0 if format == "XYXYXYXY" else 5.0)[None]
+    boxes = tv_tensors.BoundingBoxes(edges, format=format, canvas_size=(36, 48))
+    masks = tv_tensors.Mask(torch.ones(1, 36, 48, dtype=torch.bool))
+    with pytest.raises(LabelError, match=f"upright boxes.*{format}"):
+        SinGANAugment(0, store=copies, config=COPIES, labels="carry")(tv_tensors.Image(_tensor(MARKED)), boxes, masks)
+    still = COPIES.replace(shift_px=0.01)
+    open_store(copies).save(make_key(MARKED, still), fit(MARKED, still))
+    out = SinGANAugment(0, store=copies, config=still)(tv_tensors.Image(_tensor(MARKED)), boxes, masks)
     assert torch.equal(out[1], boxes)
 
 

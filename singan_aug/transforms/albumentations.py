@@ -234,7 +234,7 @@ def _carried_boxes(boxes: NDArray[Any], field: torch.Tensor, instances: list[Any
     height, width = field.shape[-2:]
     for masks in instances:
         if len(masks) == len(boxes):
-            found, survives = boxes_of(torch.stack([_planes(mask).any(0) for mask in masks]))
+            found, survives = boxes_of(torch.stack([(_planes(mask) != 0).any(0) for mask in masks]))
             shares = found.numpy() / np.array([width, height, width, height])
             carried = np.concatenate([shares, boxes[:, 4:]], axis=1)[survives.numpy()]
             return np.asarray(carried, boxes.dtype)

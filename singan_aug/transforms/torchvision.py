@@ -21,6 +21,7 @@ from singan_aug.transforms.keys import SampleKey
 __all__ = ["SinGANAugment"]
 
 _KEYPOINTS = getattr(tv_tensors, "KeyPoints", None)  # since torchvision 0.23
+_UPRIGHT = ("XYXY", "XYWH", "CXCYWH")
 _LABELS = tuple(kind for kind in (tv_tensors.Mask, tv_tensors.BoundingBoxes, _KEYPOINTS) if kind is not None)
 
 
@@ -143,6 +144,8 @@ class SinGANAugment(v2.Transform):
             return inpt
         if "variant" in params:
             return self._labelled(inpt, params["variant"], params["instances"])
+        if isinstance(inpt, torch.Tensor) and inpt.ndim > 3 and 0 in inpt.shape[:-3]:
+            return inpt  # no image at all
         seed, keys = params["seed"], params.get("keys", {}).get(id(inpt)) or [None]
         if isinstance(inpt, Image.Image) or inpt.ndim < 4:
             return _like(inpt, self._source.variant(inpt, seed, sample_key=keys[0]))
@@ -171,7 +174,8 @@ class SinGANAugment(v2.Transform):
         blended = (
             to_unit_channels(variant.image[:3]).to(frames.device) - moved[0, :3]
         )  # over seams, which all frames have alike
-        return torch.stack([like(frame[:3] + blended, before) for frame, before in zip(moved, frames, strict=True)])
+        changed = (moved[:, :3] + blended).clamp(0.0, 1.0)
+        return torch.stack([like(frame, before) for frame, before in zip(changed, frames, strict=True)])
 
     def _labelled(self, inpt: Any, variant: Variant | None, instances: list[torch.Tensor]) -> Any:
         if variant is None:
@@ -195,7 +199,14 @@ class SinGANAugment(v2.Transform):
 def _carried_boxes(
     boxes: tv_tensors.BoundingBoxes, field: torch.Tensor, instances: list[torch.Tensor], keeps_layout: bool
 ) -> torch.Tensor:
-    """Boxes [N, 4] of whatever format: those of the N carried instance masks, if there are such."""
+    """Boxes [N, 4] of any upright format: those of the N carried instance masks, if there are such."""
+    if boxes.format.name not in _UPRIGHT:
+        if len(boxes) and not keeps_layout:
+            raise LabelError(
+                f"expected upright boxes ({', '.join(_UPRIGHT)}) where things move, got {boxes.format.name}: convert "
+                "them, or take a start scale that keeps the layout (see `displacement_px` in `singan-aug show`)"
+            )
+        return carry_boxes(boxes, keeps_layout=True)
     for masks in instances:
         if len(masks) == len(boxes):
             found, _ = boxes_of(carry_mask(masks.as_subclass(torch.Tensor), field) != 0)
