@@ -115,6 +115,11 @@ FOUND: dict[str, Callable[[Pixels], Query]] = {
     "a strip": lambda p: _cropped(p, 0, 20, 96, 110),
     "cropped and resized": _resized_crop,
     "grey": lambda p: (_grey(p), WHOLE_BOX, "grey"),
+    "grey, rounded down": lambda p: (
+        (p @ [0.2989, 0.587, 0.114] - 0.3).clip(0).astype(np.uint8)[..., None],
+        WHOLE_BOX,
+        "grey",
+    ),
     "three equal channels": lambda p: (np.repeat(_grey(p), 3, axis=-1), WHOLE_BOX, "grey"),
     "BGR": lambda p: (p[..., ::-1], WHOLE_BOX, "bgr"),
     "BGR, cropped": lambda p: (_resized_crop(p)[0][..., ::-1], _resized_crop(p)[1], "bgr"),

@@ -25,9 +25,7 @@ def bank(
             show_default=False,
         ),
     ] = None,
-    start_scale: Annotated[
-        list[str] | None, several_start_scales("Default: those that the bank has, or fine.")
-    ] = None,
+    start_scale: Annotated[list[str] | None, several_start_scales("Default: those that the bank has, or fine.")] = None,
     seed: Annotated[
         int | None,
         typer.Option(help="The variants derive from it. Default: the bank's own, or 0.", show_default=False),

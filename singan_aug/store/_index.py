@@ -59,6 +59,7 @@ _BLOCK_ERROR_RATIO = 0.04  # of the worst of 5 x 5 blocks
 _WHOLE_RATIO = 0.65  # of these for a whole image, whose cells are the sketch's
 _GAIN_RATIO = 0.05
 _OFFSET_LEVELS = 1.5
+_ROUNDING_LEVELS = 1.0  # conversions to grey round down, some of them every product
 _TINT_LEVELS = 5.0  # of the worst of 4 x 4 blocks, and beside it
 _TINT_RATIO = 0.1  # of the tints' own contrast
 _EDGE_DEVIATION = 0.01  # of the registration, in shares of a side
@@ -217,7 +218,7 @@ def _find(contents: _Contents, pixels: Pixels) -> Sighting | None:
     if is_grey and source_tints.any():
         sources = luma_of(sources, sample(source_tints, WHOLE, CELLS))
     placed = _placed(candidates, sources, query)
-    best = _best(placed)
+    best = _best(placed, _ROUNDING_LEVELS if is_grey else 0.0)
     if best is None:
         return None
     number, box = placed.numbers[best], placed.boxes[best]
@@ -260,22 +261,23 @@ def _placed(candidates: Candidates, sources: Floats, query: Floats) -> _Placed:
     return _Placed(chosen, boxes, deviations, queries, sample(sources, boxes, queries.shape[-1]) - queries)
 
 
-def _best(placed: _Placed) -> int | None:
-    """The candidate that fits, if one does and all others fit clearly worse."""
+def _best(placed: _Placed, rounding_levels: float) -> int | None:
+    """The candidate that fits, if one does and all others fit clearly worse; up to so much darker or brighter."""
     spreads = placed.spreads
     best = int(spreads.argmin())
     query, error, box = placed.queries[best], placed.errors[best], placed.boxes[best]
+    error = error - np.clip(error.mean(), -rounding_levels, rounding_levels)
     patches = halved(error)
     contrast = float(query.std())
     tolerance = contrast * (_WHOLE_RATIO if (box == WHOLE).all() else 1)
     gain = float(((query - query.mean()) * error).mean()) / contrast**2
     area = (box[2] - box[0]) * (box[3] - box[1])
     fits = (
-        spreads[best] <= _ERROR_RATIO * tolerance
+        _spreads(error) <= _ERROR_RATIO * tolerance
         and np.abs(patches).max() <= _PATCH_ERROR_RATIO * tolerance
         and np.abs(halved(patches)).max() <= _BLOCK_ERROR_RATIO * tolerance
         and abs(gain) <= _GAIN_RATIO
-        and abs(error.mean()) <= _OFFSET_LEVELS
+        and abs(placed.errors[best].mean()) <= _OFFSET_LEVELS
         and area >= _SMALLEST_AREA
         and placed.deviations[best] * max(spreads[best], 1) <= _EDGE_DEVIATION
     )
