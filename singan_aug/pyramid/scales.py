@@ -28,7 +28,7 @@ Size = tuple[int, int]  # (height, width)
 StartScale = int | str  # 0 the coarsest, negative ones from the finest, or one of START_WORDS
 
 START_WORDS = {"coarse": 0.0, "medium": 0.5, "fine": 1.0}  # how far from the coarsest to the finest scale
-DEFAULT_START = "fine"  # of transforms, bank and export: what did no harm anywhere (docs/when-it-helps.md)
+DEFAULT_START = "fine"  # of transforms, bank and export: what harmed least (docs/when-it-helps.md)
 
 _NUMBER = re.compile(r"-?\d+")
 
