@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from numba.core import caching
 from torch import Tensor
 
 from singan_aug.config import FitConfig
@@ -113,12 +112,3 @@ def test_whole_draws_are_nearly_the_same(monkeypatch: pytest.MonkeyPatch, change
     by_torch = draw(fit(photo, config), 2, seed=5)
     # Where two places are equally good, rounding decides.
     assert float(((compiled - by_torch).abs().amax(1) > 0.02).float().mean()) < 0.03
-
-
-def test_where_nothing_can_be_kept_functions_are_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    assert on_cpu._exact(_twice)(21) == 42
-
-
-def _twice(number: int) -> int:
-    return 2 * number

@@ -1,22 +1,19 @@
 """The steps of a draw from a pyramid of patches, compiled for the CPU: as on_any_device.py, several times as fast.
 
-Numba compiles them when the first draw needs them, which takes seconds, and keeps the result on the disk, until this
-file changes: whoever changes coordinates.py touches it too. Rounding aside both modules give the same.
+Rounding aside both modules give the same. Whoever changes coordinates.py touches this file too (see compiled.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from singan_aug.compiled import exact, summing
 from singan_aug.pyramid.coordinates import MARGIN, SEAM_LIMIT, STEPS
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scales import Size
@@ -26,30 +23,12 @@ __all__ = ["blended", "copied", "curl", "followed", "improved", "packed_basis", 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.int16]  # the bits of bfloat16
 Places = NDArray[np.int64]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 LANES = 16  # floats in the widest register: rows of patches are padded to a multiple of it
 TAPS = 4  # of a blur, added at once
 ONWARD = np.array(STEPS)
 ZERO, HALF, ONE, LIMIT = np.float32(0), np.float32(0.5), np.float32(1), np.float32(SEAM_LIMIT)
 FLAT = np.float32(4e-3)  # steps of which all but 1e-3 of themselves is blended, which needs no exponential
-
-
-def _exact(function: Function) -> Function:
-    """Compiled, with floats as they are everywhere."""
-    return _compiled(function)
-
-
-def _summing(function: Function) -> Function:
-    """Compiled, with sums in whatever order is fastest."""
-    return _compiled(function, fastmath={"contract", "reassoc", "nsz"})
-
-
-def _compiled(function: Function, **options: Any) -> Function:
-    try:
-        return cast("Function", numba.njit(cache=True, nogil=True, **options)(function))
-    except RuntimeError:  # no folder can be written to: compiled anew in each process
-        return cast("Function", numba.njit(nogil=True, **options)(function))
 
 
 def curl(
@@ -158,7 +137,7 @@ def _sampled(coarse: int, side: int, below: int, own: int) -> tuple[Places, Floa
     return which, inside.astype(np.float32), np.float32(grow)
 
 
-@_exact
+@exact
 def _curl(stream: Floats, gain: np.float32, step_px: np.float32, made: Floats) -> None:
     for i in range(made.shape[1]):
         for j in range(made.shape[2]):
@@ -170,7 +149,7 @@ def _curl(stream: Floats, gain: np.float32, step_px: np.float32, made: Floats) -
             made[1, i, j] = right
 
 
-@_exact
+@exact
 def _placed(shift: Floats, height: int, width: int, mirrored: bool, made: Places) -> None:
     n, _, h, w = shift.shape
     for axis in range(2):
@@ -186,7 +165,7 @@ def _placed(shift: Floats, height: int, width: int, mirrored: bool, made: Places
                     made[s, axis, i, j] = min(max(int(np.rint(place)), 0), last)
 
 
-@_exact
+@exact
 def _followed(
     origin: Places,
     rows: Places,
@@ -209,7 +188,7 @@ def _followed(
                 made[s, 1, i, j] = min(max(int(np.rint(column)), 0), width - 1)
 
 
-@_exact
+@exact
 def _at_seams(origin: Places) -> Places:
     """[A, 3]: sample, row and column of each pixel beside which another piece begins."""
     n, _, h, w = origin.shape
@@ -238,7 +217,7 @@ def _at_seams(origin: Places) -> Places:
     return active[:count]
 
 
-@_exact
+@exact
 def _patches(seen: Floats, active: Places, side: int, run: int) -> Floats:
     """[A, side * run]: the patch around each of these pixels, edges repeated, as `packed_basis` has it."""
     n, h, w, channels = seen.shape
@@ -260,7 +239,7 @@ def _patches(seen: Floats, active: Places, side: int, run: int) -> Floats:
     return patches
 
 
-@_summing
+@summing
 def _distance(described: Halves, row: int, column: int, wanted: Floats) -> np.float32:
     found = described[row + MARGIN, column + MARGIN]
     total = ZERO
@@ -270,7 +249,7 @@ def _distance(described: Halves, row: int, column: int, wanted: Floats) -> np.fl
     return total
 
 
-@_summing
+@summing
 def _better(origin: Places, active: Places, wanted: Floats, described: Halves, tolerance: np.float32) -> Places:
     """Coordinates where those of the active pixels are the best that their neighbours lead to."""
     h, w = origin.shape[2:]
@@ -297,7 +276,7 @@ def _better(origin: Places, active: Places, wanted: Floats, described: Halves, t
     return made
 
 
-@_summing
+@summing
 def _resized(image: Floats, top: Places, down: Floats, left: Places, across: Floats, made: Floats) -> None:
     n, h, w, channels = made.shape
     lines = np.empty((image.shape[1], w * channels), np.float32)
@@ -319,7 +298,7 @@ def _resized(image: Floats, top: Places, down: Floats, left: Places, across: Flo
                     row[j] += weight * line[j]
 
 
-@_exact
+@exact
 def _copied(origin: Places, colours: Floats, made: Floats) -> None:
     n, h, w, channels = made.shape
     for s in range(n):
@@ -330,7 +309,7 @@ def _copied(origin: Places, colours: Floats, made: Floats) -> None:
                     made[s, i, j, c] = found[c]
 
 
-@_summing
+@summing
 def _weighted(seen: Floats, taps: Floats, apart: int, made: Floats) -> None:
     """The sum of `seen` shifted by 0, `apart`, 2 `apart`, ..., each weighted with its tap."""
     w = len(made)
@@ -345,7 +324,7 @@ def _weighted(seen: Floats, taps: Floats, apart: int, made: Floats) -> None:
             made[j] += (first * one[j] + second * two[j]) + (third * three[j] + fourth * four[j])
 
 
-@_summing
+@summing
 def _blended(origin: Places, colours: Floats, taps: Floats, radius: int, made: Floats) -> None:
     n, h, w, channels = made.shape
     blent, longest = (colours.shape[2] - channels) // 2, len(taps)

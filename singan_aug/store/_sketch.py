@@ -133,26 +133,11 @@ _SUMMED = (_cubic(_AHEAD - 1) + _cubic(_AHEAD - 2) + _cubic(_AHEAD - 3)).astype(
 
 def mean_weights(start: Floats, stop: Floats, cells: int, source_cells: int) -> Floats:
     """[..., cells, source_cells]: the means over `cells` equal parts of an interval, [...] in shares of the side."""
-    steps, starts = _steps(cells), _starts(source_cells)
-    edges = start[..., None] + (stop - start)[..., None] * steps
-    ahead = (edges * np.float32(source_cells * _STEPS) + np.float32(0.5)).astype(np.intp)[..., None] - starts
-    summed = np.take(_SUMMED, ahead, mode="clip")
-    weights = summed[..., 1:, :] - summed[..., :-1, :]
-    weights *= (cells / source_cells / (stop - start))[..., None, None]
-    weights[..., 1] += weights[..., 0]
-    weights[..., -2] += weights[..., -1]
-    return weights[..., 1:-1]
+    from singan_aug.store._lookup import weigh_each  # Numba is not imported before the first look-up
 
-
-@lru_cache(maxsize=8)
-def _steps(cells: int) -> Floats:
-    return np.linspace(0, 1, cells + 1, dtype=np.float32)
-
-
-@lru_cache(maxsize=8)
-def _starts(cells: int) -> NDArray[np.intp]:
-    """Of cells, in steps of the table: those of a side, and one more at either end, which is as its neighbour."""
-    return (np.arange(-1, cells + 1, dtype=np.intp) - 1) * _STEPS
+    weights = np.empty((start.size, cells, source_cells), dtype=np.float32)
+    weigh_each(start.ravel(), stop.ravel(), _SUMMED, _STEPS, weights)
+    return weights.reshape(*start.shape, cells, source_cells)
 
 
 def sample(source: Floats, box: Box, cells: int) -> Floats:
@@ -161,36 +146,19 @@ def sample(source: Floats, box: Box, cells: int) -> Floats:
     return np.asarray(weights[..., 0, :, :] @ source @ weights[..., 1, :, :].swapaxes(-1, -2))
 
 
-def _slopes(image: Floats) -> Floats:
-    """How much [K, N, N] grows from one row to the next: central differences of fourth order, zero at the borders."""
-    slopes = np.zeros_like(image)
-    slopes[:, 1:-1] = (image[:, 2:] - image[:, :-2]) / 2
-    slopes[:, 2:-2] = (4 * slopes[:, 2:-2] - (image[:, 4:] - image[:, :-4]) / 4) / 3
-    return slopes
-
-
 def register(source: Floats, query: Floats, box: Box, steps: int) -> tuple[Box, Floats]:
     """Where `query` [K, N, N] lies in `source` [K, S, S]: Gauss-Newton from `box` [K, 4], each axis moved and scaled.
 
     The inverse compositional form, which takes the query's derivatives once (Baker & Matthews 2004, sec. 3.2).
     Returns the box, and the covariance of its four edges [K, 4, 4] where the error of a cell has variance 1.
     """
-    count, cells = query.shape[:2]
-    place = (np.arange(cells, dtype=np.float32) + 0.5) / cells
-    down, right = _slopes(query) * cells, _slopes(query.swapaxes(1, 2)).swapaxes(1, 2) * cells
-    # by the query's edges: top, left, bottom, right
-    ends = (1 - place)[:, None] * down, (1 - place) * right, place[:, None] * down, place * right
-    jacobian = np.stack(ends, axis=1).reshape(count, 4, -1)
+    from singan_aug.store._lookup import settle, slopes_by_edges
+
+    jacobian = np.empty((len(query), 4, query[0].size), dtype=np.float32)
+    slopes_by_edges(query, jacobian)
     normal = jacobian @ jacobian.swapaxes(1, 2)
     damping = 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-3  # where nothing holds an edge, it stays
     covariance = np.linalg.inv(normal + damping * np.eye(4, dtype=np.float32))
-    for _ in range(steps):
-        error = (sample(source, box, cells) - query).reshape(count, -1, 1)
-        move = (covariance @ (jacobian @ error))[..., 0].clip(-0.15, 0.15)  # of the query's edges that meets the box
-        near, far = move[:, :2], 1 + move[:, 2:]
-        size = (box[:, 2:] - box[:, :2]) / (far - near)
-        start = box[:, :2] - near * size
-        box = np.concatenate([start.clip(0, 0.5), (start + size).clip(0.5, 1)], axis=1)
-        if np.abs(move).max() < _STILL:
-            break
-    return box, covariance
+    settled = np.array(box, dtype=np.float32)
+    settle(source, query, settled, jacobian, covariance, steps, _STILL, _SUMMED, _STEPS)
+    return settled, covariance

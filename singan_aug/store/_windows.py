@@ -8,6 +8,7 @@ so that flips and quarter turns need no entries.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import TypeVar
 
@@ -56,9 +57,14 @@ def _cosines(cells: int) -> Floats:
     return np.asarray(waves / cells, dtype=np.float32)
 
 
-_STARTS, _STOPS = np.array(_SPANS, dtype=np.float32).T
-_SPAN_COSINES = (_cosines(32) @ mean_weights(_STARTS, _STOPS, 32, CELLS)).reshape(-1, CELLS)
 _COSINES = _cosines(QUERY_CELLS)
+
+
+@cache
+def _span_cosines() -> Floats:
+    """[spans * frequencies, CELLS]: the same of each span of a sketch."""
+    starts, stops = np.array(_SPANS, dtype=np.float32).T
+    return np.asarray((_cosines(32) @ mean_weights(starts, stops, 32, CELLS)).reshape(-1, CELLS), dtype=np.float32)
 
 
 def composed(first: int, then: int) -> int:
@@ -123,9 +129,9 @@ class Windows:
     @classmethod
     def _of_some(cls, levels: Pixels, first: int) -> Windows:
         grey = levels.astype(np.float32)
-        spectra = (_SPAN_COSINES @ grey @ _SPAN_COSINES.T).reshape(
-            -1, len(_SPANS), _FREQUENCIES, len(_SPANS), _FREQUENCIES
-        )
+        cosines = _span_cosines()
+        products: Floats = np.asarray(cosines @ grey @ cosines.T, dtype=np.float32)
+        spectra = products.reshape(-1, len(_SPANS), _FREQUENCIES, len(_SPANS), _FREQUENCIES)
         rows, columns = np.array(_PAIRS).T
         spectrum = spectra.transpose(0, 1, 3, 2, 4)[:, rows, columns]  # [N, windows, frequencies, frequencies]
         turn_codes = np.zeros(spectrum.shape[:2], dtype=np.uint8)
@@ -162,25 +168,27 @@ class Windows:
 
     def candidates(self, query: Floats, *, is_grey: bool, limit: int) -> Candidates | None:
         """The images whose windows are like a query's brightness, [20, 20]; None where there are none."""
+        from singan_aug.store._lookup import least_different, nearly_alike
+
         spectrum = np.asarray(_COSINES @ query @ _COSINES.T, dtype=np.float32)
         level, reach = spectrum[0, 0], _NEAR_LEVELS_GREY if is_grey else _NEAR_LEVELS
         low, high = np.searchsorted(self.levels, np.array([level - reach, level + reach], dtype=np.float32))
         slack = _NEAR_MOMENTS * float(np.sqrt((spectrum[:3, :3] ** 2).sum() - level**2))
         moments = float(spectrum[1, 0]), float(spectrum[0, 1])
+        hashes = self.hashes[low:high]
         found = []
         for code in range(8):
             down, right = _turned_moments(*moments, code)
             if min(down, right, down - right) >= -slack:
-                distances = np.bitwise_count(self.hashes[low:high] ^ _hashed(_turned(spectrum, code)))
-                found.append((distances, code))
+                wanted = np.uint64(_hashed(_turned(spectrum, code)))
+                found.append((wanted, code, least_different(hashes, wanted)))
         if low == high or not found:
             return None
-        furthest = min(_NEAR_BITS, min(int(distances.min()) for distances, _ in found) + _BEHIND_BITS)
-        near = [np.flatnonzero(distances <= furthest) for distances, _ in found]
-        distance = np.concatenate([distances[at] for (distances, _), at in zip(found, near, strict=True)])
-        codes = np.concatenate(
-            [_CODES[code][self.turn_codes[low + at]] for (_, code), at in zip(found, near, strict=True)]
-        )
+        furthest = min(_NEAR_BITS, min(least for *_, least in found) + _BEHIND_BITS)
+        alike = [(*nearly_alike(hashes, wanted, furthest), code) for wanted, code, _ in found]
+        near = [places for places, *_ in alike]
+        distance = np.concatenate([bits for _, bits, _ in alike])
+        codes = np.concatenate([_CODES[code][self.turn_codes[low + at]] for at, _, code in alike])
         image, window = np.divmod(self.owners[low + np.concatenate(near)], len(WINDOWS))
         order = np.argsort(distance, kind="stable")
         _, first = np.unique((image * 8 + codes)[order], return_index=True)
