@@ -26,7 +26,10 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         columns = min(3, len(panels))
         lines = -(-len(panels) // columns)
         figure = Figure(figsize=(3.4 * columns, 2.6 * lines), layout="constrained")
-        for axes, (name, count) in zip(figure.subplots(lines, columns, squeeze=False).flat, panels, strict=False):
+        grid = list(figure.subplots(lines, columns, squeeze=False).flat)
+        for spare in grid[len(panels) :]:
+            spare.set_visible(False)
+        for axes, (name, count) in zip(grid, panels, strict=False):
             rows = [row for row in _differences(results[name]) if row["images"] == count]
             middles = [row["difference"] for row in rows]
             reach = np.array([[row["difference"] - row["low"], row["high"] - row["difference"]] for row in rows]).T
