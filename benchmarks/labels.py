@@ -34,12 +34,13 @@ def main() -> None:
         say(path.name)
     starts = sorted({start for start, *_ in measured})
     rows: list[Row] = [
-        {"start_scale": start, **_row([each for each in measured if each[0] == start])} for start in starts
+        {"what": "by start scale", "start_scale": start, **_row([each for each in measured if each[0] == start])}
+        for start in starts
     ]
     for low, high in pairwise(SHARES):
         inside = [each for each in measured if low <= each[1] < high]
         if inside:
-            rows.append({"displacement_of_short_side": f"{low} to {high}", **_row(inside)})
+            rows.append({"what": "by displacement", "displacement_of_short_side": f"{low} to {high}", **_row(inside)})
     write("labels", rows, seeds=[0])
 
 
