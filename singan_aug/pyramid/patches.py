@@ -26,7 +26,7 @@ from torch import Tensor
 from singan_aug.config import FitConfig
 from singan_aug.images import bytes_to_signed, signed_to_bytes
 from singan_aug.pyramid.coordinates import FAR, MARGIN
-from singan_aug.pyramid.on_any_device import describe, seams
+from singan_aug.pyramid.on_any_device import describe, packed_basis, seams
 from singan_aug.pyramid.resample import blur, resize
 from singan_aug.pyramid.scale import KINDS, Canvas, Scale
 from singan_aug.pyramid.scales import Size, scale_sizes
@@ -70,7 +70,7 @@ class PatchScale(Scale):
     def described(self) -> Tensor:
         """bfloat16 [h + 4 MARGIN + 1, w + 2 MARGIN, D]: what every place of the source looks like from the scale below,
         which a draw is compared with."""
-        described = describe(resize(self.entering, self.size, self.resample), self.basis / self.basis.shape[-1])[0]
+        described = describe(resize(self.entering, self.size, self.resample), packed_basis(self.basis))[0]
         return F.pad(described, (0, 0, MARGIN, MARGIN, MARGIN, 3 * MARGIN + 1), value=FAR).bfloat16()
 
     @cached_property
@@ -159,7 +159,7 @@ class PatchScale(Scale):
         known = torch.cat([known, known.square().sum(1, keepdim=True), torch.ones_like(known[:, :1])], dim=1)
         places = origin[:, 0] * self.size[1] + origin[:, 1]
         at_seams = seams(origin, AROUND_SEAMS_PX).flatten(1)
-        described = describe(image, self.basis / self.basis.shape[-1]).flatten(1, 2)
+        described = describe(image, packed_basis(self.basis)).flatten(1, 2)
         for own, wanted, seam in zip(places.flatten(1), described, at_seams, strict=True):
             active = seam.nonzero()[:, 0]
             if not len(active):
