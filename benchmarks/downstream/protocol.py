@@ -9,9 +9,9 @@ from typing import Any
 
 import xxhash
 
-__all__ = ["SOURCES", "STRONG", "SUITES", "Arm", "Protocol", "parse_arm"]
+__all__ = ["MIX_RATIO", "SOURCES", "STRONG", "SUITES", "Arm", "Protocol", "parse_arm"]
 
-STRONG = ("none", "flip_crop", "elastic", "colour", "trivial", "rand", "cutmix")
+STRONG = ("none", "flip", "flip_crop", "elastic", "colour", "trivial", "rand", "cutmix")
 SINGAN = ("coarse", "medium", "fine")  # start scales
 SOURCES = ("duplicates", "reconstruction", *SINGAN, "fine_apart", "gpnn")  # apart: fine, the mask stays behind
 MIX_RATIO = 0.5
@@ -22,9 +22,10 @@ class Arm:
     """One way to make a training batch.
 
     With probability `mix_ratio` an image is replaced by one of its variants from `source`; whatever comes then goes
-    through `strong`: none, flip_crop (mirror and RandomResizedCrop), and after that colour (ColorJitter), trivial or
-    rand (TrivialAugmentWide, RandAugment) or cutmix (in the batch); or, customary for writing, elastic (small turns,
-    shifts and zooms, then ElasticTransform). Masks go where their images go; with them the last four are not to be had.
+    through `strong`: none, flip (mirror), flip_crop (mirror and RandomResizedCrop), and after that colour
+    (ColorJitter), trivial or rand (TrivialAugmentWide, RandAugment) or cutmix (in the batch); or, customary for
+    writing, elastic (small turns, shifts and zooms, then ElasticTransform). Masks go where their images go; with them
+    the last four are not to be had.
     """
 
     name: str
