@@ -447,7 +447,7 @@ class FakeSet:
 
 def test_a_public_set_becomes_one_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(fetch.SETS, "mnist", (fetch._parted(FakeSet), fetch._archive))
-    held = read(replace(SUITES["digits-scratch"], size_px=None), fetch.main(["mnist", str(tmp_path / "sets")]))
+    held = read(replace(SUITES["digits-imbalance"], size_px=None), fetch.main(["mnist", str(tmp_path / "sets")]))
     assert held.classes == ("zero", "one")
     assert np.array_equal(held.pool[3], make_photo(28, 28, 1, seed=103))
     assert held.test_labels.tolist() == [0, 1] * 4

@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks._result import RESULTS, Row, say, spread, write
 from benchmarks.downstream.data import Labelled, choose, read
 from benchmarks.downstream.networks import Lite0
-from benchmarks.downstream.protocol import SUITES, Arm, Protocol, parse_arm
+from benchmarks.downstream.protocol import OWN_ARMS, SUITES, Arm, Protocol, parse_arm
 from benchmarks.downstream.statistics import Cells
 from benchmarks.downstream.tables import section
 from benchmarks.downstream.training import Batches, Sets, train_head, train_masks, train_scratch
@@ -91,8 +91,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _protocol(options: argparse.Namespace) -> Protocol:
     if options.own is not None:
         base = SUITES["scenes"] if options.weights else SUITES["scenes-scratch"]
-        size_px = 128 if options.weights else 64
-        protocol = replace(base, name=f"own-{options.own.name}", data=options.own.name, size_px=size_px)
+        size_px = 128 if options.weights else base.size_px
+        name = options.own.resolve().name
+        protocol = replace(base, name=f"own-{name}", data=name, size_px=size_px, arms=OWN_ARMS)
     else:
         protocol = SUITES[options.suite]
     changes: dict[str, Any] = {"splits": options.splits, "seeds": options.seeds, "steps": options.limit}

@@ -44,8 +44,7 @@ class Arm:
     def sets(self) -> tuple[tuple[str, str | None], ...]:
         """The sets of views that it draws from: of the images, and of their variants."""
         strong = "flip_crop" if self.strong == "cutmix" else self.strong
-        sets = [] if self.mix_ratio == 1 else [(strong, None)]
-        return (*sets, (strong, self.source)) if self.source else tuple(sets)
+        return ((strong, None), (strong, self.source)) if self.source else ((strong, None),)
 
 
 def parse_arm(name: str) -> Arm:
@@ -59,12 +58,15 @@ def parse_arm(name: str) -> Arm:
     return Arm(name, strong, source, 0.0 if source is None else float(ratio or MIX_RATIO))
 
 
-EVERY_ARM = (
-    *("none", "none+duplicates", "none+reconstruction", "none+coarse", "none+medium", "none+fine"),
-    *("flip_crop", "flip_crop+duplicates", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine"),
-    *("trivial", "trivial+duplicates", "trivial+coarse", "trivial+medium", "trivial+medium@0.25", "trivial+fine"),
-    *("rand", "rand+medium"),
+FROZEN_ARMS = (
+    *("none", "none+duplicates", "none+reconstruction", "none+coarse", "none+medium", "none+fine", "none+fine@1"),
+    *("flip_crop", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine", "flip_crop+fine@1"),
+    *("trivial", "trivial+coarse", "trivial+medium", "trivial+fine", "trivial+fine@1"),
+    *("rand", "rand+medium", "rand+fine", "rand+fine@1"),
 )
+SCRATCH_ARMS = ("none", "none+fine", "flip", "flip+fine", "trivial", "trivial+fine", "cutmix", "cutmix+fine")
+GPNN_ARMS = ("none", "none+gpnn", "none+fine", "flip_crop", "flip_crop+gpnn", "flip_crop+fine")
+OWN_ARMS = ("none", "none+coarse", "none+medium", "none+fine", "trivial", "trivial+fine", "rand", "rand+fine")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Protocol:
     name: str
     data: str  # which set (data.py)
     model: str  # frozen: a linear head on EfficientNet-Lite0's features; scratch: SmallNetwork; masks: TinyUNet
-    arms: tuple[str, ...] = EVERY_ARM
+    arms: tuple[str, ...] = FROZEN_ARMS
     images_per_class: tuple[int, ...] = (1, 2, 5, 10, 25)
     rare: tuple[int, ...] = ()  # images of one class, in turn with the splits, while every other class has
     majority: int = 0  # so many: then images_per_class is not used, and batches hold as many of each class
@@ -82,7 +84,7 @@ class Protocol:
     seen_px: int | None = None  # side at which the frozen network sees them
     pool_per_class: int = 50  # training images per class from which splits choose
     test_per_class: int = 100
-    splits: int = 10  # choices of training images, nested: one image of each class is among the two, and so on
+    splits: int = 5  # choices of training images, nested: one image of each class is among the two, and so on
     seeds: int = 5  # of initial weights and batches, for each split
     views: int = 16  # of each image that an arm sees, those of its variants among them; made once for all runs
     width: int = 24  # channels of the first layer of a network from scratch (a U-Net: a third)
@@ -108,50 +110,93 @@ class Protocol:
         return self.rare or self.images_per_class
 
 
+DIGITS = Protocol(
+    "digits-imbalance",
+    "digits28",
+    "scratch",
+    arms=(
+        *("none", "none+fine", "none+gpnn", "flip_crop", "flip_crop+fine", "elastic", "elastic+fine"),
+        *("trivial", "trivial+fine", "rand", "rand+fine", "cutmix", "cutmix+fine"),
+    ),
+    rare=(5, 10, 15),
+    majority=250,
+    pool_per_class=300,
+    width=16,
+    steps=150,
+    batch=50,
+    learning_rate=3e-3,
+    flips=False,
+    fit={"shift_px": 1.6, "shift_step_px": 0},  # smooth: the preset's regions of 6 px cut strokes at 28 px
+)
+HORSES = Protocol(
+    "horses",
+    "weizmann_horses",
+    "masks",
+    arms=(
+        *("none", "none+coarse", "none+medium", "none+fine", "none+fine_apart", "flip", "flip+fine"),
+        *("flip_crop", "flip_crop+fine", "colour", "colour+fine"),
+    ),
+    images_per_class=(5, 10, 20),
+    size_px=64,
+    pool_per_class=200,
+    splits=3,
+    steps=250,
+    batch=8,
+    learning_rate=3e-3,
+)
+SMALL = Protocol(
+    "scenes-scratch",
+    "scenes6_64",
+    "scratch",
+    arms=SCRATCH_ARMS,
+    images_per_class=(5, 10),
+    size_px=48,
+    splits=3,
+    views=64,
+    width=16,
+    batch=32,
+    learning_rate=3e-3,
+)
 SUITES = {
     suite.name: suite
     for suite in (
         Protocol("scenes", "scenes6_64", "frozen", seen_px=128),
+        Protocol("scenes-gpnn", "scenes6_64", "frozen", GPNN_ARMS, (1, 2), seen_px=128),
         Protocol("flowers", "flowers5_160", "frozen", size_px=128, seen_px=128),
         Protocol("defects", "neu_surface_defects", "frozen", size_px=128, seen_px=128),
-        Protocol("cifar", "cifar10_small", "frozen", size_px=32, seen_px=96),
         Protocol(
-            "digits-imbalance",
-            "digits28",
+            "cifar",
+            "cifar10_small",
+            "frozen",
+            arms=(*FROZEN_ARMS, "none+gpnn", "flip_crop+gpnn"),
+            size_px=32,
+            seen_px=96,
+        ),
+        DIGITS,
+        replace(DIGITS, name="digits-balanced", arms=("none", "elastic"), rare=(250,)),  # what more images would give
+        SMALL,
+        replace(SMALL, name="flowers-scratch", data="flowers5_160"),
+        replace(SMALL, name="defects-scratch", data="neu_surface_defects"),
+        HORSES,
+        replace(
+            HORSES,
+            name="horses-long",
+            arms=("none", "none+fine", "flip", "flip+fine"),
+            images_per_class=(20,),
+            steps=500,
+        ),
+        Protocol(
+            "cifar-scratch",
+            "cifar10_small",
             "scratch",
             arms=(
-                *("none", "none+duplicates", "none+coarse", "none+medium", "none+fine"),
-                *("flip_crop", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine", "elastic", "elastic+fine"),
-                *("trivial", "trivial+medium", "rand", "rand+medium", "cutmix", "cutmix+medium"),
+                *("none", "none+medium", "none+fine", "flip_crop", "flip_crop+medium", "flip_crop+fine"),
+                *("trivial", "trivial+fine", "cutmix", "cutmix+fine"),
             ),
-            rare=(5, 10, 15),
-            majority=250,
-            pool_per_class=300,
-            width=16,
-            steps=150,
-            batch=50,
-            learning_rate=3e-3,
-            flips=False,
-        ),
-        Protocol("digits-scratch", "digits28", "scratch", flips=False, learning_rate=3e-3, splits=3),
-        Protocol("scenes-scratch", "scenes6_64", "scratch", learning_rate=3e-3, batch=32, splits=3, steps=400),
-        Protocol("defects-scratch", "neu_surface_defects", "scratch", size_px=64, learning_rate=3e-3, splits=3),
-        Protocol(
-            "horses",
-            "weizmann_horses",
-            "masks",
-            arms=(
-                *("none", "none+fine", "flip_crop", "flip_crop+coarse", "flip_crop+medium", "flip_crop+fine"),
-                *("flip_crop+fine_apart", "colour", "colour+coarse", "colour+medium", "colour+fine"),
-            ),
-            images_per_class=(5, 10, 20, 50),
-            size_px=64,
-            pool_per_class=200,
+            images_per_class=(10,),
             splits=3,
-            steps=250,
-            batch=8,
+            steps=150,
             learning_rate=3e-3,
         ),
-        Protocol("cifar-scratch", "cifar10_small", "scratch", learning_rate=3e-3, splits=3),
     )
 }
