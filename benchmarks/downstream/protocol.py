@@ -9,7 +9,7 @@ from typing import Any
 
 import xxhash
 
-__all__ = ["MIX_RATIO", "SOURCES", "STRONG", "SUITES", "Arm", "Protocol", "parse_arm"]
+__all__ = ["MIX_RATIO", "OWN_ARMS", "SINGAN", "SOURCES", "STRONG", "SUITES", "Arm", "Protocol", "parse_arm"]
 
 STRONG = ("none", "flip", "flip_crop", "elastic", "colour", "trivial", "rand", "cutmix")
 SINGAN = ("coarse", "medium", "fine")  # start scales

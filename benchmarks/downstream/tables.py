@@ -9,19 +9,22 @@ import argparse
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from benchmarks._result import RESULTS, Row, say
-from benchmarks.downstream.protocol import parse_arm
+from benchmarks.downstream.protocol import SINGAN, parse_arm
 from benchmarks.downstream.statistics import accuracies, cells_of, differences, holm
 from benchmarks.report import PAGE
+from singan_aug.pyramid.scales import DEFAULT_START
 
 __all__ = ["DECISIONS", "FIGURES", "decisions", "figures", "section"]
 
 FIGURES, DECISIONS = PAGE.parent / "downstream.md", PAGE.parent / "when-it-helps.md"
 PLOT = PAGE.parent / "images" / "downstream.svg"
 MARKS = ("<!-- table: python -m benchmarks.downstream.tables -->", "<!-- /table -->")
-STARTS = ("coarse", "medium", "fine")
+STARTS = ("coarse", "medium", "fine", "fine@1")
 
 INTRODUCTION = """# Does it help? The figures
 
@@ -35,6 +38,10 @@ brackets the standard deviation over splits. A difference is in points: of an ar
 in their place (`+duplicates`) where that was measured, else to the same without; of an arm without to `none`. It is
 paired over splits (each the mean over its seeds), with the 95 % interval of Student's t. p is Holm's, over the sets in
 which the same arm was measured at the same number of images. "Worst class" is the change of the class that lost most.
+"""
+EXPLANATION = """Everything that was measured, with intervals: variants from each start scale in place of half of the
+images (`fine@1`: of all). The last column is what the arm without variants gains from more real images instead, to
+weigh labelling against.
 """
 COMPOSITION = {
     "scenes6_64": ("landscapes and streets", "loose"),
@@ -72,15 +79,18 @@ def figures(results: Results) -> str:
 
 
 def decisions(results: Results, page: str) -> str:
-    """The page with its table made anew."""
-    head = ["set", "composition", "task", "images", "on top of", *STARTS]
-    lines = [head, ["---"] * len(head)]
-    for name, result in results.items():
-        lines += _decision_lines(name, result)
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """The page with its tables made anew: the default start scale at a glance, then everything."""
+    measured = [_measured(name, result) for name, result in results.items()]
+    text = _table(_glance(measured)) + "\n\n" + EXPLANATION + "\n" + _table(_all_decisions(measured))
     return re.sub(
-        f"{re.escape(MARKS[0])}.*{re.escape(MARKS[1])}", lambda _: f"{MARKS[0]}\n{table}\n{MARKS[1]}", page, flags=re.S
+        f"{re.escape(MARKS[0])}.*{re.escape(MARKS[1])}", lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", page, flags=re.S
     )
+
+
+def _table(lines: list[list[str]]) -> str:
+    """Markdown of a head and what is under it."""
+    head, *rest = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rest))
 
 
 def _results() -> dict[str, dict[str, Any]]:
@@ -119,7 +129,6 @@ def section(name: str, result: Mapping[str, Any], adjusted: Mapping[tuple[str, s
     lines = [["images", "arm", "accuracy", "difference (95 %)", "p", "worst class"]]
     if protocol["rare"]:
         lines[0] += ["rare class", "difference (95 %)", "p"]
-    lines.append(["---"] * len(lines[0]))
     for row in sorted(accuracies(cells_of(result)), key=lambda row: int(row["images"])):
         key = row["arm"], row["images"]
         line = [str(row["images"]), f"`{row['arm']}`", f"{row['accuracy']:.1f} ({row['deviation']:.1f})"]
@@ -130,8 +139,7 @@ def section(name: str, result: Mapping[str, Any], adjusted: Mapping[tuple[str, s
             rare = changes.get((*key, "rare_class"))
             line += [f"{row['rare_class']:.1f}", *_difference(rare, adjusted.get((name, *key, "rare_class")))]
         lines.append(line)
-    text += "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-    return text + _cost_line(result)
+    return f"{text}\n{_table(lines)}\n{_cost_line(result)}"
 
 
 def _changes(protocol: Mapping[str, Any]) -> str:
@@ -143,7 +151,7 @@ def _cost_line(result: Mapping[str, Any]) -> str:
     if "fit_sec" not in cost:
         return ""
     draws = ", ".join(
-        f"{cost[f'draw_ms_{start}']:.1f} ({start})" for start in (*STARTS, "fine_apart") if f"draw_ms_{start}" in cost
+        f"{cost[f'draw_ms_{start}']:.1f} ({start})" for start in (*SINGAN, "fine_apart") if f"draw_ms_{start}" in cost
     )
     return (
         f"\nMedian cost of an image: a fit {cost['fit_sec']:.3f} process-seconds, a pyramid "
@@ -158,28 +166,82 @@ def _difference(row: Row | None, p: float | None) -> list[str]:
     return [text, f"{row['p_value'] if p is None else p:.2g}"]
 
 
-def _decision_lines(name: str, result: Mapping[str, Any]) -> list[list[str]]:
-    """One line for each number of images and each strong augmentation on whose top variants were measured."""
+@dataclass(frozen=True)
+class _Measured:
+    """Of one result what a decision needs."""
+
+    what: str  # the set, a link to its figures
+    composition: str
+    task: str
+    images: str  # of what the counts are
+    changes: dict[tuple[str, int], Row]  # of an arm and a count: its difference
+    reached: dict[tuple[str, int], float]  # of the same: its accuracy
+
+    @property
+    def counts(self) -> list[int]:
+        return sorted({count for _, count in self.reached})
+
+    @property
+    def strong(self) -> list[str]:
+        """What variants came on top of."""
+        return sorted({parse_arm(arm).strong for arm, _ in self.reached})
+
+
+def _measured(name: str, result: Mapping[str, Any]) -> _Measured:
     (declared,) = _of(result, "protocol")
     protocol = json.loads(declared["protocol"])
     what, composition = COMPOSITION.get(protocol["data"], (protocol["data"], ""))
     measure = "rare_class" if protocol["rare"] else "accuracy"
-    what = f"[{what}](downstream.md#{name})" + (f" ({_changes(protocol)})" if protocol["fit"] else "")
-    rows = {(row["arm"], row["images"]): row for row in differences(cells_of(result)) if row["measure"] == measure}
-    images = f"of a rare class, the others {protocol['majority']}" if protocol["rare"] else "a class"
-    lines = []
-    for count in sorted({row["images"] for row in rows.values()}):
-        for base in sorted({parse_arm(row["arm"]).strong for row in rows.values()}):
-            cells = [_cell(rows.get((f"{base}+{start}", count))) for start in STARTS]
-            if any(cells):
-                lines.append([what, composition, TASK[protocol["model"]], f"{count} {images}", f"`{base}`", *cells])
+    task = TASK[protocol["model"]] + (f", {protocol['steps']} steps" if protocol["model"] != "frozen" else "")
+    cells = cells_of(result)
+    return _Measured(
+        f"[{what}](downstream.md#{name})" + (f" ({_changes(protocol)})" if protocol["fit"] else ""),
+        composition,
+        f"a rare class among {task}" if protocol["rare"] else task,
+        f"of a rare class, the others {protocol['majority']}" if protocol["rare"] else "a class",
+        {(row["arm"], row["images"]): row for row in differences(cells) if row["measure"] == measure},
+        {(row["arm"], row["images"]): row[measure] for row in accuracies(cells)},
+    )
+
+
+def _glance(measured: list[_Measured]) -> list[list[str]]:
+    """A line for each result, a column for each number of images: what the default start scale adds to each arm."""
+    counts = sorted({count for each in measured for _, count in each.changes})
+    lines = [["set", "composition", "task", *(f"{count} image{'s' if count > 1 else ''}" for count in counts)]]
+    for each in measured:
+        cells = []
+        for count in counts:
+            found = [(base, each.changes.get((f"{base}+{DEFAULT_START}", count))) for base in each.strong]
+            texts = [f"`{base}` " + _marked(row, f"{row['difference']:+.1f}") for base, row in found if row]
+            cells.append("<br>".join(texts))
+        if any(cells):
+            lines.append([each.what, each.composition, each.task, *cells])
+    return lines
+
+
+def _all_decisions(measured: list[_Measured]) -> list[list[str]]:
+    """One line for each number of images and each strong augmentation on whose top variants were measured."""
+    lines = [["set", "task", "images", "on top of", *STARTS, "more images instead"]]
+    for each in measured:
+        following = dict(pairwise(each.counts))
+        for count in each.counts:
+            for base in each.strong:
+                cells = [_cell(each.changes.get((f"{base}+{start}", count))) for start in STARTS]
+                if any(cells):
+                    more = following.get(count)
+                    instead = ""
+                    if more and (base, more) in each.reached:
+                        instead = f"{more}: {each.reached[base, more] - each.reached[base, count]:+.1f}"
+                    lines.append([each.what, each.task, f"{count} {each.images}", f"`{base}`", *cells, instead])
     return lines
 
 
 def _cell(row: Row | None) -> str:
-    if row is None:
-        return ""
-    text = f"{row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+    return "" if row is None else _marked(row, f"{row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})")
+
+
+def _marked(row: Row, text: str) -> str:
+    """Bold where the interval leaves zero out."""
     return f"**{text}**" if row["low"] > 0 or row["high"] < 0 else text
 
 
