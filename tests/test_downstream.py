@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from scipy import stats
 
 from benchmarks import _result
 from benchmarks.downstream import __main__ as downstream
-from benchmarks.downstream import fetch, tables, views
+from benchmarks.downstream import data, fetch, tables, views
 from benchmarks.downstream.data import alike_groups, choose, read
 from benchmarks.downstream.networks import Lite0, SmallNetwork, TinyUNet
 from benchmarks.downstream.protocol import SUITES, Arm, parse_arm
@@ -115,14 +116,18 @@ def test_a_changed_protocol_shares_no_cells(own: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "own-tiles").iterdir())) == 3
 
 
-def test_a_set_with_masks_gives_a_result(tmp_path: Path) -> None:
+def _with_masks(top: Path, seeds: Sequence[int]) -> Path:
     for folder in ("images", "masks"):
-        (tmp_path / "set" / "weizmann_horses" / folder).mkdir(parents=True)
-    top = tmp_path / "set" / "weizmann_horses"
-    for i in range(8):
-        pixels = make_photo(40, 44, seed=i)
+        (top / folder).mkdir(parents=True)
+    for i, seed in enumerate(seeds):
+        pixels = make_photo(40, 44, seed=seed)
         pixels_to_pil(pixels).save(top / "images" / f"{i}.png")
         Image.fromarray(np.where(pixels[..., 0] > 120, 255, 0).astype(np.uint8)).save(top / "masks" / f"{i}.png")
+    return top
+
+
+def test_a_set_with_masks_gives_a_result(tmp_path: Path) -> None:
+    top = _with_masks(tmp_path / "set" / "weizmann_horses", range(8))
     (top / "duplicates.csv").write_text("drop,same_as\n7,6\n")
     arms = ["--arms", "flip_crop", "flip_crop+fine", "flip_crop+fine_apart"]
     sizes = ["--images", "2", "--splits", "2", "--seeds", "1", "--limit", "2", "--size", "32"]
@@ -134,6 +139,22 @@ def test_a_set_with_masks_gives_a_result(tmp_path: Path) -> None:
     held = read(replace(SUITES["horses"], size_px=32), top)
     assert len(held.pool) + len(held.test) == 7
     assert {value for image in held.pool for value in np.unique(image[..., 3])} == {0, 255}
+
+
+def test_images_and_masks_of_ones_own_are_a_set_with_masks(tmp_path: Path) -> None:
+    own = _with_masks(tmp_path / "figures", [0, 1, 2, 3, 4, 4, 4, 4])
+    result = _run(own, tmp_path / "work")
+    assert json.loads(_of(result, "protocol")[0]["protocol"])["model"] == "masks"
+    held = read(replace(SUITES["horses"], size_px=32), own)
+    assert (len(held.pool), len(held.test)) in {(3, 5), (6, 2)}  # the twins are on one side
+
+
+def test_pool_and_test_share_no_group_and_leave_none_out() -> None:
+    groups = np.array([0, 1, 0, 2, 3, 3, 4])
+    pool, test = data._parted(groups, np.random.default_rng(0))
+    assert sorted([*pool, *test]) == list(range(7))
+    assert len(test)
+    assert not set(groups[pool]) & set(groups[test])
 
 
 @pytest.mark.parametrize(

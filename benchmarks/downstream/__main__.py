@@ -1,8 +1,9 @@
 """Does it help? Trains with and without variants by a declared protocol, on pools of few images, and compares.
 
 `--data` names a folder of labelled sets, of which a suite takes its own; `--own` any folder of folders of images, one
-for each class (train/ and test/ inside it are used where they are; else near-twins are kept on one side). What was
-made is kept in `--work`, and an interrupted run goes on from there. Needs scipy.
+for each class (train/ and test/ inside it are used where they are; else near-twins are kept on one side), or of
+images/ and masks/ of the same names. What was made is kept in `--work`, and an interrupted run goes on from there.
+Needs scipy.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 from benchmarks._result import RESULTS, Row, say, spread, write
 from benchmarks.downstream.data import Labelled, choose, read
 from benchmarks.downstream.networks import Lite0
-from benchmarks.downstream.protocol import OWN_ARMS, SUITES, Arm, Protocol, parse_arm
+from benchmarks.downstream.protocol import OWN_ARMS, OWN_MASK_ARMS, SUITES, Arm, Protocol, parse_arm
 from benchmarks.downstream.statistics import Cells
 from benchmarks.downstream.tables import section
 from benchmarks.downstream.training import Batches, Sets, train_head, train_masks, train_scratch
@@ -65,7 +66,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--suite", choices=sorted(SUITES), help="a declared protocol")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the sets that the suites are named for")
-    parser.add_argument("--own", type=Path, metavar="FOLDER", help="your images; the protocol of the suite `scenes`")
+    parser.add_argument("--own", type=Path, metavar="FOLDER", help="your images, and some of the arms")
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="EfficientNet-Lite0; without it --own is `scratch`"
     )
@@ -90,10 +91,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _protocol(options: argparse.Namespace) -> Protocol:
     if options.own is not None:
-        base = SUITES["scenes"] if options.weights else SUITES["scenes-scratch"]
-        size_px = 128 if options.weights else base.size_px
         name = options.own.resolve().name
-        protocol = replace(base, name=f"own-{name}", data=name, size_px=size_px, arms=OWN_ARMS)
+        if all((options.own / part).is_dir() for part in ("images", "masks")):
+            base = replace(SUITES["horses"], arms=OWN_MASK_ARMS)
+        elif options.weights:
+            base = replace(SUITES["scenes"], arms=OWN_ARMS, size_px=128)
+        else:
+            base = replace(SUITES["scenes-scratch"], arms=OWN_ARMS)
+        protocol = replace(base, name=f"own-{name}", data=name)
     else:
         protocol = SUITES[options.suite]
     changes: dict[str, Any] = {"splits": options.splits, "seeds": options.seeds, "steps": options.limit}

@@ -40,7 +40,8 @@ def read(protocol: Protocol, folder: Path) -> Labelled:
     of the same stems, where duplicates.csv names in its first column what to leave out.
 
     Folders of classes may lie under train/ and test/ (or val/); where they do not, each class is parted so that
-    near-twins stay on one side. Pool and test are cut to the protocol's size by a shuffle that depends on nothing.
+    near-twins stay on one side, and so are images with masks. Pool and test are cut to the protocol's size by a shuffle
+    that depends on nothing.
     """
     archives = sorted(folder.glob("*.npz"))
     if protocol.model == "masks":
@@ -104,15 +105,22 @@ def _folders(folder: Path) -> tuple[list[str], list[tuple[list[Pixels], Labels]]
     for c in range(len(names)):
         of_class = np.flatnonzero(labels == c)
         groups = alike_groups([images[i] for i in of_class])
-        order = np.random.default_rng([c, 0]).permutation(np.unique(groups))
-        wanted = np.isin(groups, order[: max(1, round(TEST_RATIO * len(order)))])
-        tested[of_class[wanted]] = True
+        tested[of_class[_parted(groups, np.random.default_rng([c, 0]))[1]]] = True
     parts = [np.flatnonzero(~tested), np.flatnonzero(tested)]
     return names, [([images[i] for i in some], labels[some]) for some in parts]
 
 
+def _parted(groups: Labels, rng: np.random.Generator) -> tuple[Labels, Labels]:
+    """Indices to train on and to test on; a group is on one side."""
+    order = rng.permutation(np.unique(groups))
+    members = [np.flatnonzero(groups == group) for group in order]
+    tested = max(1, round(TEST_RATIO * len(order)))
+    pool, test = (np.concatenate([np.empty(0, np.int64), *some]) for some in (members[tested:], members[:tested]))
+    return pool, test
+
+
 def _masked(folder: Path) -> tuple[list[str], list[tuple[list[Pixels], Labels]]]:
-    """Images with their mask as a fourth channel, 0 or 255, of one class; parted by a shuffle."""
+    """Images with their mask as a fourth channel, 0 or 255, of one class."""
     listed = folder / "duplicates.csv"
     dropped = {line.partition(",")[0] for line in listed.read_text().splitlines()[1:]} if listed.exists() else set()
     images = []
@@ -126,9 +134,9 @@ def _masked(folder: Path) -> tuple[list[str], list[tuple[list[Pixels], Labels]]]
             images.append(np.concatenate([np.repeat(pixels, 3 // pixels.shape[-1], -1), mask], -1))
     if len(images) < 2:
         raise ImageError(f"expected images with masks in {folder}/images and {folder}/masks, got {len(images)}")
-    order = np.random.default_rng(0).permutation(len(images))
-    tested = max(1, round(TEST_RATIO * len(images)))
-    parts = [[images[i] for i in some] for some in (order[tested:], order[:tested])]
+    # Where twins are listed, what is left has none.
+    groups = np.arange(len(images)) if listed.exists() else alike_groups([image[..., :3] for image in images])
+    parts = [[images[i] for i in some] for some in _parted(groups, np.random.default_rng(0))]
     return ["figure"], [(some, np.zeros(len(some), dtype=np.int64)) for some in parts]
 
 

@@ -9,7 +9,18 @@ from typing import Any
 
 import xxhash
 
-__all__ = ["MIX_RATIO", "OWN_ARMS", "SINGAN", "SOURCES", "STRONG", "SUITES", "Arm", "Protocol", "parse_arm"]
+__all__ = [
+    "MIX_RATIO",
+    "OWN_ARMS",
+    "OWN_MASK_ARMS",
+    "SINGAN",
+    "SOURCES",
+    "STRONG",
+    "SUITES",
+    "Arm",
+    "Protocol",
+    "parse_arm",
+]
 
 STRONG = ("none", "flip", "flip_crop", "elastic", "colour", "trivial", "rand", "cutmix")
 SINGAN = ("coarse", "medium", "fine")  # start scales
@@ -66,6 +77,7 @@ FROZEN_ARMS = (
 )
 SCRATCH_ARMS = ("none", "none+fine", "flip", "flip+fine", "trivial", "trivial+fine", "cutmix", "cutmix+fine")
 GPNN_ARMS = ("none", "none+gpnn", "none+fine", "flip_crop", "flip_crop+gpnn", "flip_crop+fine")
+OWN_MASK_ARMS = ("none", "none+fine", "flip", "flip+fine", "colour", "colour+fine")
 OWN_ARMS = ("none", "none+coarse", "none+medium", "none+fine", "trivial", "trivial+fine", "rand", "rand+fine")
 
 
