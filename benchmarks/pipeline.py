@@ -102,10 +102,10 @@ def _rows(paths: list[Path], crop_px: int, options: argparse.Namespace) -> list[
             "none": [],
             REFERENCE: [v2.TrivialAugmentWide()],
             "RandAugment": [v2.RandAugment()],
-            "SinGANAugment, bank": [SinGANAugment(options.start_scale, store=banked)],
+            "SinGANAugment, bank": [SinGANAugment(options.start_scale, store=banked, p=1.0)],
         }
         if not options.no_live:
-            augmentations[LIVE] = [SinGANAugment(options.start_scale, store=live)]
+            augmentations[LIVE] = [SinGANAugment(options.start_scale, store=live, p=1.0)]
         rows = []
         for workers in options.workers:
             arms = [_arm(what, some, paths, crop_px, workers, options.images) for what, some in augmentations.items()]

@@ -61,7 +61,7 @@ def run_demo(
     with as_file(files("singan_aug") / "photos") as folder:
         paths = list(find_images([folder]).images)
         report = fit_dataset(paths, store, config, jobs=jobs, on_event=on_event)
-        augment = SinGANAugment(start_scale=START_SCALE, store=store.location, config=config)
+        augment = SinGANAugment(start_scale=START_SCALE, store=store.location, config=config, p=1.0)
         to_tensor = [v2.ToImage(), v2.Resize((BATCH_PX, BATCH_PX)), v2.ToDtype(torch.float32, scale=True)]
         pipeline = v2.Compose([augment, *to_tensor])
         loader = DataLoader(_Photos(paths, pipeline), batch_size=len(paths), num_workers=2)

@@ -48,7 +48,7 @@ class Settings:
     store: str | None = None  # folder; the default store for None
     config: FitConfig | None = None  # pyramids of this config alone; the one fitted last for None
     on_miss: OnMiss = "error"
-    p: float = 1.0  # how likely an image is replaced
+    p: float = 0.5  # how likely an image is replaced
     seed: int | None = None  # fixes every draw, whatever the number of workers
     device: str = "cpu"  # where to draw
     labels: Labels = "refuse"  # what to do where masks, boxes or points ride along and things may move

@@ -100,7 +100,9 @@ class SinGANAugment(A.ImageOnlyTransform):
         self.device = device
         self.labels = labels
         self.bank = bank
-        settings = Settings(start_scale, strength, self.store, wanted, on_miss, device=device, labels=labels, bank=bank)
+        settings = Settings(
+            start_scale, strength, self.store, wanted, on_miss, 1.0, device=device, labels=labels, bank=bank
+        )
         self._source = VariantSource(settings)
         self._worker_seed: int | None = None
 

@@ -55,7 +55,9 @@ class SinGANAugment(IntensityAugmentationBase2D):
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
         folder = None if store is None else os.fspath(store)
-        self._source = VariantSource(Settings(start_scale, strength, folder, config, on_miss, device=device, bank=bank))
+        self._source = VariantSource(
+            Settings(start_scale, strength, folder, config, on_miss, 1.0, device=device, bank=bank)
+        )
 
     def stats(self) -> dict[str, int]:
         """What became of the images so far: how many were drawn, and how many had no pyramid."""

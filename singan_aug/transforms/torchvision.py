@@ -47,7 +47,7 @@ class SinGANAugment(v2.Transform):
             from the finest; "coarse", "medium" or "fine" of whatever scales an image has; a range (first, last) of
             these; or weights {scale: weight}. "fine" by default.
         strength: in place of a start scale, 0 (texture alone) to 10 (new structure), as RandAugment's magnitude.
-        p: how likely an image is replaced.
+        p: how likely an image is replaced; with all replaced networks learn less (docs/when-it-helps.md).
         store: the store's folder; by default $SINGAN_AUG_CACHE, else the user's cache folder.
         config: take pyramids fitted with exactly this config; by default the one fitted last.
         on_miss: "error" raises `MissingPyramidError` for an image without a pyramid, "pass" leaves it as it is,
@@ -71,7 +71,7 @@ class SinGANAugment(v2.Transform):
         start_scale: Any = None,
         *,
         strength: float | None = None,
-        p: float = 1.0,
+        p: float = 0.5,
         store: str | os.PathLike[str] | None = None,
         config: FitConfig | None = None,
         on_miss: OnMiss = "error",

@@ -7,7 +7,7 @@ import importlib
 import pickle
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from itertools import combinations
@@ -105,11 +105,10 @@ class Adapter:
     reseed: Callable[[Any, int], object]  # (transform, seed): the generator that its users seed
     call: Callable[[Any, Any], Any]  # (transform, image) -> image
     replay: Callable[[Any, Any, int], Any]  # (transform, image, seed of the draw) -> image
-    always: dict[str, Any] = field(default_factory=dict)  # arguments with which it draws at every call
 
     def make(self, start_scale: Any = 0, **kwargs: Any) -> Any:
         module = importlib.import_module(f"singan_aug.transforms.{self.library}")
-        return module.SinGANAugment(start_scale, **self.always, **kwargs)
+        return module.SinGANAugment(start_scale, p=1.0, **kwargs)
 
 
 def _through_array(run: Callable[[Any], Any], image: Any) -> Any:
@@ -141,7 +140,6 @@ ADAPTERS = {
         reseed=lambda transform, seed: transform.set_random_seed(seed),
         call=lambda transform, image: _through_array(lambda array: transform(image=array)["image"], image),
         replay=lambda transform, image, seed: _through_array(lambda array: transform.apply(array, seed=seed), image),
-        always={"p": 1.0},
     ),
 }
 
