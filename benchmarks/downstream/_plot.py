@@ -1,4 +1,4 @@
-"""What variants change, as a plot: one panel for each set, one line for each start scale and base."""
+"""What variants from the default start scale add, as a plot: a panel for each result, a colour for each base."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.downstream.statistics import cells_of, differences
+from singan_aug.pyramid.scales import DEFAULT_START
 
 __all__ = ["draw"]
 
@@ -18,36 +19,44 @@ STYLE = {"svg.hashsalt": "singan-aug", "svg.fonttype": "none", "font.size": 8, "
 
 
 def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Write the plot: differences in points with their 95 % intervals, arms with variants to the same without."""
-    panels = [(name, count) for name, result in results.items() for count in _counts(result)]
+    """Write the plot: a panel for each result, what the default start scale adds to each arm, with 95 % intervals."""
+    panels = {name: _by_base(result) for name, result in results.items()}
+    panels = {name: bases for name, bases in panels.items() if bases}
     if not panels:
         return
     with matplotlib.rc_context(STYLE):
         columns = min(3, len(panels))
         lines = -(-len(panels) // columns)
-        figure = Figure(figsize=(3.4 * columns, 2.6 * lines), layout="constrained")
+        figure = Figure(figsize=(3.4 * columns, 2.4 * lines), layout="constrained")
         grid = list(figure.subplots(lines, columns, squeeze=False).flat)
         for spare in grid[len(panels) :]:
             spare.set_visible(False)
-        for axes, (name, count) in zip(grid, panels, strict=False):
-            rows = [row for row in _differences(results[name]) if row["images"] == count]
-            middles = [row["difference"] for row in rows]
-            reach = np.array([[row["difference"] - row["low"], row["high"] - row["difference"]] for row in rows]).T
-            axes.errorbar(middles, range(len(rows)), xerr=reach, fmt="o", markersize=3)
-            axes.axvline(0, color="black", linewidth=0.8)
-            axes.set_yticks(range(len(rows)), [row["arm"] for row in rows])
-            axes.set_title(f"{name}, {count} images")
-        figure.supxlabel("points, with variants against without")
+        for axes, (name, bases) in zip(grid, panels.items(), strict=False):
+            counts = sorted({row["images"] for rows in bases.values() for row in rows})
+            for i, (base, rows) in enumerate(bases.items()):
+                aside = 0.12 * (i - (len(bases) - 1) / 2)  # so that intervals do not hide one another
+                at = [counts.index(row["images"]) + aside for row in rows]
+                middles = [row["difference"] for row in rows]
+                reach = np.array([[row["difference"] - row["low"], row["high"] - row["difference"]] for row in rows]).T
+                axes.errorbar(at, middles, yerr=reach, fmt="o", markersize=3, linewidth=1, label=base)
+            axes.axhline(0, color="black", linewidth=0.8)
+            axes.set_xticks(range(len(counts)), [str(count) for count in counts])
+            axes.set_xlim(-0.6, len(counts) - 0.4)
+            axes.set_title(name)
+            axes.legend(fontsize=6, ncols=2)
+        figure.supxlabel("images of a class")
+        figure.supylabel(f"points that variants ({DEFAULT_START}, half of the images) add")
         path.parent.mkdir(exist_ok=True)
         figure.savefig(path, metadata={"Date": None})
 
 
-def _differences(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of the rare class where there is one."""
-    rows = [row for row in differences(cells_of(result)) if "+" in row["arm"]]
-    rare = [row for row in rows if row["measure"] == "rare_class"]
-    return rare or rows
-
-
-def _counts(result: Mapping[str, Any]) -> list[int]:
-    return sorted({row["images"] for row in _differences(result)})
+def _by_base(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Differences by what variants came on top of; of the rare class where there is one."""
+    bases: dict[str, list[dict[str, Any]]] = {}
+    rows = differences(cells_of(result))
+    measure = "rare_class" if any(row["measure"] == "rare_class" for row in rows) else "accuracy"
+    for row in rows:
+        base, _, source = row["arm"].partition("+")
+        if source == DEFAULT_START and row["measure"] == measure:
+            bases.setdefault(base, []).append(row)
+    return bases

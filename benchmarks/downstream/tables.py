@@ -150,12 +150,11 @@ def _cost_line(result: Mapping[str, Any]) -> str:
     cost = {row["of"]: row["spread"]["median"] for row in _of(result, "cost")}
     if "fit_sec" not in cost:
         return ""
-    draws = ", ".join(
-        f"{cost[f'draw_ms_{start}']:.1f} ({start})" for start in (*SINGAN, "fine_apart") if f"draw_ms_{start}" in cost
-    )
+    draws = {start: cost.get(f"draw_ms_{start}") for start in (*SINGAN, "fine_apart")} | {"gpnn": cost.get("gpnn_ms")}
+    listed = ", ".join(f"{ms:.1f} ({start}, {1000 / ms:.0f} a second)" for start, ms in draws.items() if ms)
     return (
         f"\nMedian cost of an image: a fit {cost['fit_sec']:.3f} process-seconds, a pyramid "
-        f"{cost['pyramid_bytes'] / 1000:.0f} KB, a draw in milliseconds: {draws}.\n"
+        f"{cost['pyramid_bytes'] / 1000:.0f} KB, a draw in milliseconds: {listed}.\n"
     )
 
 
@@ -206,12 +205,13 @@ def _measured(name: str, result: Mapping[str, Any]) -> _Measured:
 
 def _glance(measured: list[_Measured]) -> list[list[str]]:
     """A line for each result, a column for each number of images: what the default start scale adds to each arm."""
-    counts = sorted({count for each in measured for _, count in each.changes})
+    default = f"+{DEFAULT_START}"
+    counts = sorted({count for each in measured for arm, count in each.changes if arm.endswith(default)})
     lines = [["set", "composition", "task", *(f"{count} image{'s' if count > 1 else ''}" for count in counts)]]
     for each in measured:
         cells = []
         for count in counts:
-            found = [(base, each.changes.get((f"{base}+{DEFAULT_START}", count))) for base in each.strong]
+            found = [(base, each.changes.get((base + default, count))) for base in each.strong]
             texts = [f"`{base}` " + _marked(row, f"{row['difference']:+.1f}") for base, row in found if row]
             cells.append("<br>".join(texts))
         if any(cells):
