@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ def write(suite: str, rows: list[Row], *, seeds: list[int], threads: int = 1, pa
     """Write results/SUITE.json, or another file, and return its path."""
     result = {
         "suite": suite,
-        "command": " ".join(["python", "-m", f"benchmarks.{suite}", *map(_without_folders, sys.argv[1:])]),
+        "command": shlex.join(["python", "-m", f"benchmarks.{suite}", *map(_without_folders, sys.argv[1:])]),
         "commit": _git("rev-parse", "--short", "HEAD"),
         "clean_checkout": not _git(
             "status", "--porcelain", "--", "singan_aug", "benchmarks/*.py", ":!benchmarks/results"

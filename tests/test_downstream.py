@@ -178,6 +178,16 @@ def test_wrong_usage_is_told(arguments: list[str], capsys: pytest.CaptureFixture
 def test_a_folder_without_classes_is_told(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="a folder for each of two classes"):
         downstream.main(["--own", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"a folder of labelled images, got .*elsewhere"):
+        downstream.main(["--own", str(tmp_path / "elsewhere")])
+
+
+def test_weights_that_cannot_be_read_are_told(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(b"none")
+    for name in ("weights.safetensors", "elsewhere.safetensors"):
+        with pytest.raises(SystemExit) as stopped:
+            downstream.main(["--own", str(own), "--weights", str(tmp_path / name), "--work", str(tmp_path)])
+        assert str(stopped.value).startswith(f"{tmp_path / name}: ")
 
 
 # Which images

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from benchmarks._result import RESULTS, Row, say, spread, write
@@ -40,9 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     say(protocol.to_json())
     try:
         labelled = read(protocol, options.own or options.data / protocol.data)
-        network = Lite0.load(options.weights) if protocol.model == "frozen" else None
     except SinGANAugError as error:
         raise SystemExit(str(error)) from None
+    try:
+        network = Lite0.load(options.weights) if protocol.model == "frozen" else None
+    except (OSError, SafetensorError, KeyError) as error:
+        raise SystemExit(f"{options.weights}: expected a safetensors file of EfficientNet-Lite0, got {error}") from None
     protocol = _affordable(protocol, labelled)
     workshop = Workshop(protocol, labelled, network, options.work / protocol.name)
     cells: Cells = {}

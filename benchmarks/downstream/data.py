@@ -41,8 +41,10 @@ def read(protocol: Protocol, folder: Path) -> Labelled:
 
     Folders of classes may lie under train/ and test/ (or val/); where they do not, each class is parted so that
     near-twins stay on one side, and so are images with masks. Pool and test are cut to the protocol's size by a shuffle
-    that depends on nothing.
+    that depends on nothing. Raises ImageError for a folder that holds no such set.
     """
+    if not folder.is_dir():
+        raise ImageError(f"expected a folder of labelled images, got {folder}, which is none")
     archives = sorted(folder.glob("*.npz"))
     if protocol.model == "masks":
         names, parts = _masked(folder)
