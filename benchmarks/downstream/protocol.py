@@ -146,7 +146,7 @@ HORSES = Protocol(
     "masks",
     arms=(
         *("none", "none+coarse", "none+medium", "none+fine", "none+fine_apart", "flip", "flip+fine"),
-        *("flip_crop", "flip_crop+fine", "colour", "colour+fine"),
+        *("flip_crop", "colour"),
     ),
     images_per_class=(5, 10, 20),
     size_px=64,
