@@ -101,7 +101,7 @@ class SinGANAugment(A.ImageOnlyTransform):
         self.labels = labels
         self.bank = bank
         settings = Settings(
-            start_scale, strength, self.store, wanted, on_miss, 1.0, device=device, labels=labels, bank=bank
+            start_scale, strength, self.store, wanted, on_miss, p=1.0, device=device, labels=labels, bank=bank
         )
         self._source = VariantSource(settings)
         self._worker_seed: int | None = None

@@ -56,7 +56,7 @@ class SinGANAugment(IntensityAugmentationBase2D):
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
         folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
-            Settings(start_scale, strength, folder, config, on_miss, 1.0, device=device, bank=bank)
+            Settings(start_scale, strength, folder, config, on_miss, p=1.0, device=device, bank=bank)
         )
 
     def stats(self) -> dict[str, int]:
