@@ -193,7 +193,7 @@ SUITES = {
         replace(
             HORSES,
             name="horses-long",
-            arms=("none", "none+fine", "flip", "flip+fine"),
+            arms=OWN_MASK_ARMS,
             images_per_class=(20,),
             steps=500,
         ),
