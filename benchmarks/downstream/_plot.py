@@ -10,7 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.downstream.statistics import cells_of, differences
+from benchmarks.downstream.protocol import MIX_RATIO, parse_arm
+from benchmarks.downstream.statistics import cells_of, deciding, differences
 from singan_aug.pyramid.scales import DEFAULT_START
 
 __all__ = ["draw"]
@@ -53,10 +54,8 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 def _by_base(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Differences by what variants came on top of; of the rare class where there is one."""
     bases: dict[str, list[dict[str, Any]]] = {}
-    rows = differences(cells_of(result))
-    measure = "rare_class" if any(row["measure"] == "rare_class" for row in rows) else "accuracy"
-    for row in rows:
-        base, _, source = row["arm"].partition("+")
-        if source == DEFAULT_START and row["measure"] == measure:
-            bases.setdefault(base, []).append(row)
+    for row in deciding(differences(cells_of(result))):
+        arm = parse_arm(row["arm"])
+        if (arm.source, arm.mix_ratio) == (DEFAULT_START, MIX_RATIO):
+            bases.setdefault(arm.strong, []).append(row)
     return bases

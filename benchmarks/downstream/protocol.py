@@ -190,13 +190,7 @@ SUITES = {
         replace(SMALL, name="flowers-scratch", data="flowers5_160"),
         replace(SMALL, name="defects-scratch", data="neu_surface_defects"),
         HORSES,
-        replace(
-            HORSES,
-            name="horses-long",
-            arms=OWN_MASK_ARMS,
-            images_per_class=(20,),
-            steps=500,
-        ),
+        replace(HORSES, name="horses-long", arms=OWN_MASK_ARMS, images_per_class=(20,), steps=500),
         Protocol(
             "cifar-scratch",
             "cifar10_small",

@@ -12,7 +12,7 @@ from scipy import stats
 from benchmarks._result import Row
 from benchmarks.downstream.protocol import parse_arm
 
-__all__ = ["Cells", "Difference", "accuracies", "cells_of", "differences", "holm", "paired"]
+__all__ = ["Cells", "Difference", "accuracies", "cells_of", "deciding", "differences", "holm", "paired"]
 
 Cells = dict[tuple[str, int], list[dict[str, Any]]]  # of an arm and a count, one for each split
 
@@ -99,3 +99,8 @@ def differences(cells: Cells) -> list[Row]:
                 | {"p_value": float(f"{found.p_value:.3g}")}
             )
     return rows
+
+
+def deciding(rows: Sequence[Row]) -> list[Row]:
+    """Differences of the rare class where there is one, else of all classes."""
+    return [row for row in rows if row["measure"] == "rare_class"] or list(rows)

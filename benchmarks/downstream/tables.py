@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks._result import RESULTS, Row, say
 from benchmarks.downstream.protocol import SINGAN, parse_arm
-from benchmarks.downstream.statistics import accuracies, cells_of, differences, holm
+from benchmarks.downstream.statistics import accuracies, cells_of, deciding, differences, holm
 from benchmarks.report import PAGE
 from singan_aug.pyramid.scales import DEFAULT_START
 
@@ -198,7 +198,7 @@ def _measured(name: str, result: Mapping[str, Any]) -> _Measured:
         composition,
         f"a rare class among {task}" if protocol["rare"] else task,
         f"of a rare class, the others {protocol['majority']}" if protocol["rare"] else "a class",
-        {(row["arm"], row["images"]): row for row in differences(cells) if row["measure"] == measure},
+        {(row["arm"], row["images"]): row for row in deciding(differences(cells))},
         {(row["arm"], row["images"]): row[measure] for row in accuracies(cells)},
     )
 
