@@ -283,6 +283,13 @@ def test_an_image_is_seen_in_as_many_views_by_every_arm(name: str) -> None:
     assert len(torch.cat(seen).unique()) == 8
 
 
+def test_no_more_variants_are_seen_than_an_arm_says() -> None:
+    batches = _batches(parse_arm("none+fine#2"), views=8)
+    sets = {("none", None): torch.zeros(20, 1, 1), ("none", "fine"): torch.arange(1.0, 9.0).expand(20, 8)[..., None]}
+    seen = torch.cat([batches.at(step, sets)[0] for step in range(50)])
+    assert seen.unique().tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("name", [name for suite in SUITES.values() for name in suite.arms])
 def test_declared_arms_are_read_and_have_a_base(name: str) -> None:
     arm = parse_arm(name)
@@ -290,7 +297,7 @@ def test_declared_arms_are_read_and_have_a_base(name: str) -> None:
     assert all(parse_arm(base).strong in (arm.strong, "none") for base in arm.bases)
 
 
-@pytest.mark.parametrize("name", ["", "weak", "none+", "trivial+coarse@1.5", "trivial@0.5"])
+@pytest.mark.parametrize("name", ["", "weak", "none+", "trivial+coarse@1.5", "trivial@0.5", "none+fine#0", "none#8"])
 def test_what_is_no_arm(name: str) -> None:
     with pytest.raises(ValueError, match="expected an arm such as"):
         parse_arm(name)

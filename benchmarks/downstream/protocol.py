@@ -43,6 +43,7 @@ class Arm:
     strong: str
     source: str | None  # None: images as they are
     mix_ratio: float
+    most: int | None = None  # variants of an image that are seen, as of a bank that holds so many; None: all there are
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -59,14 +60,13 @@ class Arm:
 
 
 def parse_arm(name: str) -> Arm:
-    """STRONG, or STRONG+SOURCE, or STRONG+SOURCE@RATIO: `trivial+medium@0.25`. Raises ValueError."""
-    match = re.fullmatch(
-        rf"({'|'.join(STRONG)})(?:\+({'|'.join(sorted(SOURCES, reverse=True))})(?:@(0\.\d+|1))?)?", name
-    )
+    """STRONG, or STRONG+SOURCE[@RATIO][#MOST]: `trivial+medium@0.25`, `none+fine#8`. Raises ValueError."""
+    sources = "|".join(sorted(SOURCES, reverse=True))
+    match = re.fullmatch(rf"({'|'.join(STRONG)})(?:\+({sources})(?:@(0\.\d+|1))?(?:#([1-9]\d*))?)?", name)
     if not match:
-        raise ValueError(f"expected an arm such as trivial or trivial+medium@0.25, got {name!r}")
-    strong, source, ratio = match.groups()
-    return Arm(name, strong, source, 0.0 if source is None else float(ratio or MIX_RATIO))
+        raise ValueError(f"expected an arm such as trivial, trivial+medium@0.25 or none+fine#8, got {name!r}")
+    strong, source, ratio, most = match.groups()
+    return Arm(name, strong, source, 0.0 if source is None else float(ratio or MIX_RATIO), int(most) if most else None)
 
 
 FROZEN_ARMS = (
@@ -140,6 +140,20 @@ DIGITS = Protocol(
     flips=False,
     fit={"shift_px": 1.6, "shift_step_px": 0},  # smooth: the preset's regions of 6 px cut strokes at 28 px
 )
+FEW_DIGITS = replace(  # nearer to what a pipeline gives: twice the steps, four times the views
+    DIGITS,
+    name="digits",
+    arms=(
+        *("none", "none+fine", "none+fine@1", "none+fine#2", "none+fine#8", "flip_crop", "flip_crop+fine"),
+        *("elastic", "elastic+fine", "trivial", "trivial+fine", "rand", "rand+fine", "cutmix", "cutmix+fine"),
+    ),
+    images_per_class=(5, 10),
+    rare=(),
+    majority=0,
+    test_per_class=200,
+    views=64,
+    steps=300,
+)
 HORSES = Protocol(
     "horses",
     "weizmann_horses",
@@ -185,6 +199,23 @@ SUITES = {
             seen_px=96,
         ),
         DIGITS,
+        FEW_DIGITS,
+        replace(
+            FEW_DIGITS,
+            name="digits-counts",
+            arms=("none", "none+fine", "flip_crop", "flip_crop+fine", "elastic", "elastic+fine"),
+            images_per_class=(1, 2, 25),
+        ),
+        replace(
+            FEW_DIGITS,
+            name="digits-imbalance-long",
+            arms=(
+                *("none", "none+fine", "none+fine@1", "flip_crop", "flip_crop+fine", "elastic", "elastic+fine"),
+                *("cutmix", "cutmix+fine"),
+            ),
+            rare=(5,),
+            majority=250,
+        ),
         replace(DIGITS, name="digits-balanced", arms=("none", "elastic"), rare=(250,)),  # what more images would give
         SMALL,
         replace(SMALL, name="flowers-scratch", data="flowers5_160"),

@@ -47,6 +47,7 @@ class Batches:
         # As many views of an image in every arm: with variants there are fewer of the image itself.
         self._variants = round(protocol.views * arm.mix_ratio)
         self._plain = max(1, protocol.views - self._variants)
+        self._variants = min(self._variants, arm.most or self._variants)
         self._arm = arm
 
     def at(self, step: int, sets: Sets) -> tuple[Tensor, Tensor]:
