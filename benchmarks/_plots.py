@@ -14,7 +14,7 @@ from benchmarks._result import Row
 
 __all__ = ["draw_all"]
 
-STYLE = {"svg.hashsalt": "singan-aug", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+STYLE: Any = {"svg.hashsalt": "singan-aug", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
 Results = Mapping[str, Mapping[str, Any]]  # of each suite, by its name
 
 

@@ -16,7 +16,7 @@ from singan_aug.pyramid.scales import DEFAULT_START
 
 __all__ = ["draw"]
 
-STYLE = {"svg.hashsalt": "singan-aug", "svg.fonttype": "none", "font.size": 8, "axes.grid": True, "grid.alpha": 0.3}
+STYLE: Any = {"svg.hashsalt": "singan-aug", "svg.fonttype": "none", "font.size": 8, "axes.grid": True, "grid.alpha": 0.3}
 
 
 def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
