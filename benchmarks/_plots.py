@@ -12,9 +12,15 @@ from matplotlib.figure import Figure
 
 from benchmarks._result import Row
 
-__all__ = ["draw_all"]
+__all__ = ["STYLE", "draw_all"]
 
-STYLE: Any = {"svg.hashsalt": "singan-aug", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+STYLE: Any = {
+    "svg.hashsalt": "singan-aug",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+}
 Results = Mapping[str, Mapping[str, Any]]  # of each suite, by its name
 
 

@@ -10,13 +10,12 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks._plots import STYLE
 from benchmarks.downstream.protocol import MIX_RATIO, parse_arm
 from benchmarks.downstream.statistics import cells_of, deciding, differences
 from singan_aug.pyramid.scales import DEFAULT_START
 
 __all__ = ["draw"]
-
-STYLE: Any = {"svg.hashsalt": "singan-aug", "svg.fonttype": "none", "font.size": 8, "axes.grid": True, "grid.alpha": 0.3}
 
 
 def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -25,7 +24,7 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     panels = {name: bases for name, bases in panels.items() if bases}
     if not panels:
         return
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context({**STYLE, "font.size": 8}):
         columns = min(3, len(panels))
         lines = -(-len(panels) // columns)
         figure = Figure(figsize=(3.4 * columns, 2.4 * lines), layout="constrained")

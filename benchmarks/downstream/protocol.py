@@ -183,21 +183,26 @@ SMALL = Protocol(
     batch=32,
     learning_rate=3e-3,
 )
+FLOWERS = Protocol("flowers", "flowers5_160", "frozen", size_px=128, seen_px=128)
+CIFAR = Protocol(
+    "cifar",
+    "cifar10_small",
+    "frozen",
+    arms=(*FROZEN_ARMS, "none+gpnn", "flip_crop+gpnn"),
+    size_px=32,
+    seen_px=96,
+)
+MANY_VIEWS: dict[str, Any] = {"arms": ("rand", "rand+fine"), "images_per_class": (10, 25), "views": 64}
 SUITES = {
     suite.name: suite
     for suite in (
         Protocol("scenes", "scenes6_64", "frozen", seen_px=128),
         Protocol("scenes-gpnn", "scenes6_64", "frozen", GPNN_ARMS, (1, 2), seen_px=128),
-        Protocol("flowers", "flowers5_160", "frozen", size_px=128, seen_px=128),
+        FLOWERS,
+        replace(FLOWERS, name="flowers-views", **MANY_VIEWS),
         Protocol("defects", "neu_surface_defects", "frozen", size_px=128, seen_px=128),
-        Protocol(
-            "cifar",
-            "cifar10_small",
-            "frozen",
-            arms=(*FROZEN_ARMS, "none+gpnn", "flip_crop+gpnn"),
-            size_px=32,
-            seen_px=96,
-        ),
+        CIFAR,
+        replace(CIFAR, name="cifar-views", **MANY_VIEWS),
         DIGITS,
         FEW_DIGITS,
         replace(
@@ -222,6 +227,15 @@ SUITES = {
         replace(SMALL, name="defects-scratch", data="neu_surface_defects"),
         HORSES,
         replace(HORSES, name="horses-long", arms=OWN_MASK_ARMS, images_per_class=(20,), steps=500),
+        replace(
+            HORSES,
+            name="horses-views",
+            arms=("flip", "flip+coarse", "flip+fine"),
+            images_per_class=(10,),
+            splits=5,
+            views=64,
+            steps=600,
+        ),
         Protocol(
             "cifar-scratch",
             "cifar10_small",
