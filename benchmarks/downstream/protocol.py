@@ -208,7 +208,7 @@ SUITES = {
         replace(
             FEW_DIGITS,
             name="digits-counts",
-            arms=("none", "none+fine", "flip_crop", "flip_crop+fine", "elastic", "elastic+fine"),
+            arms=("none", "none+fine", "flip_crop", "flip_crop+fine", "elastic"),
             images_per_class=(1, 2, 25),
         ),
         replace(
