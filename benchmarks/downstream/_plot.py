@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks._plots import STYLE
-from benchmarks.downstream.protocol import MIX_RATIO, parse_arm
+from benchmarks.downstream.protocol import parse_arm
 from benchmarks.downstream.statistics import cells_of, deciding, differences
 from singan_aug.pyramid.scales import DEFAULT_START
 
@@ -54,7 +54,7 @@ def _by_base(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Differences by what variants came on top of; of the rare class where there is one."""
     bases: dict[str, list[dict[str, Any]]] = {}
     for row in deciding(differences(cells_of(result))):
-        arm = parse_arm(row["arm"])
-        if (arm.source, arm.mix_ratio) == (DEFAULT_START, MIX_RATIO):
-            bases.setdefault(arm.strong, []).append(row)
+        strong = parse_arm(row["arm"]).strong
+        if row["arm"] == f"{strong}+{DEFAULT_START}":
+            bases.setdefault(strong, []).append(row)
     return bases

@@ -33,7 +33,8 @@ cell. What follows from them: [when-it-helps.md](when-it-helps.md). How they are
 [benchmarks/README.md](../benchmarks/README.md).
 
 An arm `flip_crop+fine@0.25` replaces a quarter of the images by variants from the finest start scale, before flips and
-crops; without a number it is half of them. Accuracies are in per cent, for masks the mean intersection over union; in
+crops; without a number it is half of them. `none+fine#8` sees eight variants of an image, as of a bank that holds so many, the
+others as many as there are views (half of them, if half of the images are replaced). Accuracies are in per cent, for masks the mean intersection over union; in
 brackets the standard deviation over splits. A difference is in points: of an arm with variants to the same with copies
 in their place (`+duplicates`) where that was measured, else to the same without; of an arm without to `none`. It is
 paired over splits (each the mean over its seeds), with the 95 % interval of Student's t. p is Holm's, over the sets in
@@ -192,6 +193,7 @@ def _measured(name: str, result: Mapping[str, Any]) -> _Measured:
     what, composition = COMPOSITION.get(protocol["data"], (protocol["data"], ""))
     measure = "rare_class" if protocol["rare"] else "accuracy"
     task = TASK[protocol["model"]] + (f", {protocol['steps']} steps" if protocol["model"] != "frozen" else "")
+    task += f", {protocol['views']} views"
     cells = cells_of(result)
     return _Measured(
         f"[{what}](downstream.md#{name})" + (f" ({_changes(protocol)})" if protocol["fit"] else ""),
