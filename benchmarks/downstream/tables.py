@@ -33,12 +33,13 @@ cell. What follows from them: [when-it-helps.md](when-it-helps.md). How they are
 [benchmarks/README.md](../benchmarks/README.md).
 
 An arm `flip_crop+fine@0.25` replaces a quarter of the images by variants from the finest start scale, before flips and
-crops; without a number it is half of them. `none+fine#8` sees eight variants of an image, as of a bank that holds so many, the
-others as many as there are views (half of them, if half of the images are replaced). Accuracies are in per cent, for masks the mean intersection over union; in
-brackets the standard deviation over splits. A difference is in points: of an arm with variants to the same with copies
-in their place (`+duplicates`) where that was measured, else to the same without; of an arm without to `none`. It is
-paired over splits (each the mean over its seeds), with the 95 % interval of Student's t. p is Holm's, over the sets in
-which the same arm was measured at the same number of images. "Worst class" is the change of the class that lost most.
+crops; without a number it is half of them. `none+fine#8` sees eight variants of an image, as of a bank that holds so
+many; without a number they are the same share of the views as of the images. Accuracies are in per cent, for masks the
+mean intersection over union; in brackets the standard deviation over splits. A difference is in points: of an arm with
+variants to the same with copies in their place (`+duplicates`) where that was measured, else to the same without; of an
+arm without to `none`. It is paired over splits (each the mean over its seeds), with the 95 % interval of Student's t. p
+is Holm's, over the sets in which the same arm was measured at the same number of images. "Worst class" is the change of
+the class that lost most.
 """
 EXPLANATION = """Everything that was measured, with intervals: variants from each start scale in place of half of the
 images (`fine@1`: of all). The last column is what the arm without variants gains from more real images instead, to
