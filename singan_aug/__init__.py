@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from singan_aug.config import best as best
     from singan_aug.config import fast as fast
     from singan_aug.config import paper as paper
+    from singan_aug.config import smooth as smooth
     from singan_aug.config import trained as trained
     from singan_aug.dataset import fit_dataset as fit_dataset
     from singan_aug.fitting import fit as fit
@@ -52,6 +53,7 @@ __all__ = [
     "open_store",
     "paper",
     "reconstruct",
+    "smooth",
     "trained",
 ]
 
@@ -60,7 +62,7 @@ __getattr__, _, _ = lazy_loader.attach(
     submodules=["errors"],
     submod_attrs={
         "bank": ["draw_bank"],
-        "config": ["FitConfig", "best", "fast", "paper", "trained"],
+        "config": ["FitConfig", "best", "fast", "paper", "smooth", "trained"],
         "dataset": ["fit_dataset"],
         "fitting": ["fit", "fit_batch"],
         "pyramid": ["Pyramid", "draw", "reconstruct"],

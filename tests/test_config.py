@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from singan_aug.config import PRESETS, FitConfig, best, fast, paper, preset
+from singan_aug.config import PRESETS, FitConfig, best, fast, paper, preset, smooth
 from singan_aug.errors import ConfigError, SinGANAugError
 
 INVALID = [
@@ -238,6 +238,7 @@ def test_a_preset_refuses_an_invalid_change(name: str) -> None:
 
 def test_presets_are_found_by_name() -> None:
     assert (preset("best"), preset("fast"), preset("paper")) == (best(), fast(), paper())
+    assert preset("smooth") == smooth() != fast()
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from singan_aug.config import FitConfig
+from singan_aug.config import FitConfig, fast, smooth
 from singan_aug.errors import ConfigError
 from singan_aug.fitting import FitEvent, fit
 from singan_aug.images import to_signed
@@ -115,6 +115,16 @@ def test_pixels_are_copied_in_coherent_pieces(pyramid: Pyramid) -> None:
     origin = _origin(pyramid, 0)
     together = (origin[1, :, 1:] - origin[1, :, :-1] == 1) & (origin[0, :, 1:] == origin[0, :, :-1])
     assert float(together.float().mean()) > 0.5
+
+
+def test_smooth_bends_where_fast_cuts() -> None:
+    def cut(config: FitConfig) -> float:
+        """The share of pixels whose right neighbour comes from more than two pixels away from where it should."""
+        pyramid = fit(PHOTO, config)
+        steps = torch.stack([_origin(pyramid, len(pyramid) - 1, seed).diff(dim=2) for seed in range(4)])
+        return float(((steps - torch.tensor([0, 1])[:, None, None]).abs().amax(1) > 2).float().mean())
+
+    assert cut(smooth()) < cut(fast()) / 2
 
 
 def test_the_same_seed_gives_the_same_pixels(pyramid: Pyramid) -> None:

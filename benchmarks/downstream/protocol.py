@@ -138,7 +138,7 @@ DIGITS = Protocol(
     batch=50,
     learning_rate=3e-3,
     flips=False,
-    fit={"shift_px": 1.6, "shift_step_px": 0},  # smooth: the preset's regions of 6 px cut strokes at 28 px
+    fit={"shift_px": 1.6, "shift_step_px": 0},  # the preset smooth: regions cut strokes at 28 px
 )
 FEW_DIGITS = replace(  # nearer to what a pipeline gives: twice the steps, four times the views
     DIGITS,
