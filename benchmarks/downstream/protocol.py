@@ -211,6 +211,7 @@ SUITES = {
             arms=("none", "none+fine", "flip_crop", "flip_crop+fine", "elastic"),
             images_per_class=(1, 2, 25),
         ),
+        replace(FEW_DIGITS, name="digits-fast", arms=("none", "none+fine"), images_per_class=(5,), fit={}),
         replace(
             FEW_DIGITS,
             name="digits-imbalance-long",
