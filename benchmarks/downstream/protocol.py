@@ -228,15 +228,6 @@ SUITES = {
         replace(SMALL, name="defects-scratch", data="neu_surface_defects"),
         HORSES,
         replace(HORSES, name="horses-long", arms=OWN_MASK_ARMS, images_per_class=(20,), steps=500),
-        replace(
-            HORSES,
-            name="horses-views",
-            arms=("flip", "flip+coarse", "flip+fine"),
-            images_per_class=(10,),
-            splits=5,
-            views=64,
-            steps=600,
-        ),
         Protocol(
             "cifar-scratch",
             "cifar10_small",
