@@ -363,9 +363,11 @@ def _first_gradients(steps: list[Step], of_critic: bool, **changes: Any) -> list
 
 
 def _assert_sum(whole: list[Tensor], part: list[Tensor], share: float, other: list[Tensor]) -> None:
+    # Terms that cancel leave rounding errors of the size of the largest one. Those of a bias before BatchNorm cancel
+    # wholly: what is left of its gradient is rounding, and differs from processor to processor.
+    rounding = torch.finfo(torch.float32).eps * max(float(a.abs().max()) for a in (*whole, *part, *other))
     for a, b, c in zip(whole, part, other, strict=True):
-        # Terms that cancel leave rounding errors of the size of the largest one.
-        torch.testing.assert_close(a, b + share * c, rtol=1e-3, atol=1e-4 * float(a.abs().max()) + 1e-7)
+        torch.testing.assert_close(a, b + share * c, rtol=1e-3, atol=1e-4 * float(a.abs().max()) + rounding)
 
 
 def test_the_reconstruction_weighs_ten_times_the_objective(steps: list[Step]) -> None:
