@@ -74,7 +74,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="EfficientNet-Lite0; without it --own is `scratch`"
     )
-    parser.add_argument("--arms", nargs="+", type=parse_arm, metavar="ARM", help="such as trivial, trivial+medium@0.25")
+    parser.add_argument("--arms", nargs="+", type=_arm, metavar="ARM", help="such as trivial, trivial+medium@0.25")
     parser.add_argument("--images", nargs="+", type=int, metavar="N", help="images per class")
     parser.add_argument("--size", type=int, metavar="PX", help="side that images are shrunk to")
     parser.add_argument("--splits", type=int, help="choices of training images, at least 2")
@@ -91,6 +91,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.splits is not None and options.splits < 2:
         parser.error("expected 2 splits or more: differences are over splits")
     return options
+
+
+def _arm(text: str) -> Arm:
+    try:
+        return parse_arm(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _protocol(options: argparse.Namespace) -> Protocol:
