@@ -205,8 +205,7 @@ def best(**changes: Any) -> FitConfig:
 
 
 def smooth(**changes: Any) -> FitConfig:
-    """Patches as `fast` copies them, moved by a smooth field: things bend where `fast` cuts them. For one figure on a
-    plain ground, such as writing; textures and loose scenes gain nothing by it."""
+    """Patches as `fast` copies them, moved by a smooth field: things bend where `fast` cuts them, as suits writing."""
     return fast(**{"shift_px": 1.6, "shift_step_px": 0, **changes})
 
 

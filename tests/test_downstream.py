@@ -24,6 +24,7 @@ from benchmarks.downstream.networks import Lite0, SmallNetwork, TinyUNet
 from benchmarks.downstream.protocol import SUITES, Arm, parse_arm
 from benchmarks.downstream.statistics import cells_of, differences, holm, paired
 from benchmarks.downstream.training import Batches
+from singan_aug import fast, smooth
 from singan_aug.errors import ImageError
 from singan_aug.images import pixels_to_pil
 from tests.conftest import make_photo
@@ -297,6 +298,10 @@ def test_declared_arms_are_read_and_have_a_base(name: str) -> None:
     arm = parse_arm(name)
     assert arm.name == name
     assert all(parse_arm(base).strong in (arm.strong, "none") for base in arm.bases)
+
+
+def test_digits_are_measured_with_what_the_preset_smooth_is() -> None:
+    assert fast(**SUITES["digits"].fit) == smooth()
 
 
 @pytest.mark.parametrize("name", ["", "weak", "none+", "trivial+coarse@1.5", "trivial@0.5", "none+fine#0", "none#8"])

@@ -74,7 +74,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="EfficientNet-Lite0; without it --own is `scratch`"
     )
-    parser.add_argument("--arms", nargs="+", type=_arm, metavar="ARM", help="such as trivial, trivial+medium@0.25")
+    parser.add_argument(
+        "--arms", nargs="+", type=_arm, metavar="ARM", help="such as trivial, trivial+medium@0.25, none+fine#8"
+    )
     parser.add_argument("--images", nargs="+", type=int, metavar="N", help="images per class")
     parser.add_argument("--size", type=int, metavar="PX", help="side that images are shrunk to")
     parser.add_argument("--splits", type=int, help="choices of training images, at least 2")
