@@ -18,7 +18,8 @@ from PIL import Image
 
 from benchmarks._result import Row, say, spread, write
 from singan_aug import draw, fast, fit_dataset, open_store
-from singan_aug.store import Manifest, PerceptualIndex, Sighting, Store, fingerprint
+from singan_aug.lookup import Match, PerceptualIndex
+from singan_aug.store import Manifest, Store, fingerprint
 
 PACKAGED = Path(__file__).parent.parent / "singan_aug" / "photos"
 ENTRIES = 10_000  # of the synthetic store
@@ -213,17 +214,17 @@ def _rows_of_photos(
         right, wrong, ious = 0, 0, []
         for path, pixels, identity in chosen:
             query = alter(pixels, rng)
-            sighting = index.find(query.pixels)
-            if sighting is None:
+            match = index.find(query.pixels)
+            if match is None:
                 continue
-            overlap = _iou(sighting.box, query.box)
-            same = (sighting.fingerprint, sighting.turn_code) == (identity.digest, identity.turn_code)
-            if same and sighting.colours == query.colours and overlap > 0.9:
+            overlap = _iou(match.box, query.box)
+            same = (match.fingerprint, match.turn_code) == (identity.digest, identity.turn_code)
+            if same and match.colours == query.colours and overlap > 0.9:
                 right += 1
                 ious.append(overlap)
             else:
                 wrong += 1
-                say(f"wrong: {folder} {path.name}, {name}: {sighting}")
+                say(f"wrong: {folder} {path.name}, {name}: {match}")
         say(f"{folder}, {name}: {right} found, {len(chosen) - right - wrong} missed, {wrong} wrong")
         yield {
             "what": "should be found",
@@ -251,9 +252,9 @@ def _rows_of_photos(
         pixels = _opened(path)
         if fingerprint(pixels).digest not in known:
             others += 1
-            sighting = index.find(pixels)
-            if sighting is not None:
-                taken.append(f"{path.name} as {_name(store, sighting)}")
+            match = index.find(pixels)
+            if match is not None:
+                taken.append(f"{path.name} as {_name(store, match)}")
     yield _refusals(folder, "another photo", others, taken)
 
 
@@ -269,8 +270,8 @@ def _refusals(folder: str, name: str, count: int, taken: list[str]) -> Row:
     }
 
 
-def _name(store: Store, sighting: Sighting) -> str:
-    return store.manifest(store.find(sighting.fingerprint)[0]).name
+def _name(store: Store, match: Match) -> str:
+    return store.manifest(store.find(match.fingerprint)[0]).name
 
 
 def _iou(one: Box, other: Box) -> float:
@@ -305,9 +306,9 @@ def _row_of_cost(seed: int, side: int = 224) -> Row:
             for image, times in ((query, hits), (stranger, misses)):
                 index.find(image)  # warm-up
                 started_sec = time.process_time()
-                sighting = index.find(image)
+                match = index.find(image)
                 times.append((time.process_time() - started_sec) * 1000)
-                found += sighting is not None and image is query
+                found += match is not None and image is query
     return {
         "what": "cost",
         "entries": count,

@@ -26,7 +26,7 @@ from torchvision.transforms import v2
 from benchmarks._result import Row, say, spread, write
 from singan_aug import SinGANAugment, fit_dataset
 from singan_aug.bank import draw_bank
-from singan_aug.pyramid.scales import DEFAULT_START, read_start_scale
+from singan_aug.pyramid.sizes import DEFAULT_START, read_start_scale
 
 SUFFIXES = {".jpeg", ".jpg", ".png", ".webp"}
 BATCH = 32

@@ -49,16 +49,16 @@ class FitConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    # Sizes of the scales (pyramid/scales.py)
+    # Sizes of the scales (pyramid/sizes.py)
     coarsest_px: Annotated[int, Field(ge=8)] = 25  # short side of the coarsest scale
     finest_px: Annotated[int, Field(ge=16)] = 250  # long side of the finest scale, at most
     scale_factor: Annotated[float, Field(gt=0.1, lt=0.96)] = 0.75  # nominal ratio between neighbouring scales
 
-    # What a scale is made of (pyramid/convolutional.py, pyramid/patches.py)
+    # What a scale is made of (pyramid/generated/scale.py, pyramid/copied/scale.py)
     kind: str = "convolutional"  # registered kind of pyramid: trained generators, or patches copied from the source
     patch_px: Annotated[int, Field(ge=1, le=31)] = 7  # side of the patches that are compared, here and in objectives
 
-    # Patches: nothing is trained (pyramid/patches.py)
+    # Patches: nothing is trained (pyramid/copied/scale.py)
     descriptor_dims: Positive = 16  # principal components in which patches are compared
     shift_px: NonNegative = 2.0  # standard deviation of the shift at the start scale, in its pixels
     shift_decay: Fraction = 1.0  # factor of the shift for each scale further up that a draw starts
@@ -68,7 +68,7 @@ class FitConfig(BaseModel):
     seam_blend_px: NonNegative = 3.0  # low frequencies of neighbouring pieces are blended so far; 0: exact copies
     match_tolerance: NonNegative = 1e-2  # squared difference (in [-1, 1]) up to which a place is not improved
 
-    # Networks (pyramid/blocks.py, pyramid/networks.py)
+    # Networks (pyramid/generated/blocks.py, pyramid/generated/networks.py)
     block: str = "conv"  # registered architecture of one layer
     layers: Annotated[int, Field(ge=2, le=16)] = 5  # layers of each network, head and tail included
     width: Positive = 32  # channels of the coarsest scale
@@ -91,14 +91,14 @@ class FitConfig(BaseModel):
     noise_gain: NonNegative = 0.1  # finer scales: times the RMSE of the upsampled reconstruction
     source_enters: bool = False  # the source enters each scale for the reconstruction, not what is made of it below
 
-    # Objective (fitting/losses.py, fitting/objectives.py)
+    # Objective (fitting/generated/losses.py, fitting/generated/objectives.py)
     objective: str = "wgan_gp"  # registered training objective
     objective_weight: NonNegative = 1.0  # weight of the objective in the generator's loss
     penalty_weight: NonNegative = 0.1  # gradient penalty of the critic
     reconstruction_weight: NonNegative = 10.0  # mean squared error of the reconstruction
     projections: Positive = 64  # random projections a step in sliced objectives
 
-    # Schedule (fitting/schedule.py)
+    # Schedule (fitting/generated/schedule.py)
     schedule: str = "step"  # registered course of the learning rate
     steps_coarsest: Positive = 2000  # iterations at the coarsest scale
     steps_finer: Positive = 2000  # iterations at every other scale

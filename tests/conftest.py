@@ -11,7 +11,7 @@ from singan_aug.config import FitConfig
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels
 from singan_aug.pyramid import Pyramid
-from singan_aug.pyramid.convolutional import ConvolutionalScale
+from singan_aug.pyramid.generated.scale import GeneratedScale
 
 PHOTO_SIZE = (36, 48)
 
@@ -62,9 +62,9 @@ def quick_paper(**changes: Any) -> FitConfig:
     return FitConfig(**{**values, **changes})
 
 
-def convolutional_scales(pyramid: Pyramid) -> list[ConvolutionalScale]:
-    assert all(isinstance(scale, ConvolutionalScale) for scale in pyramid.scales)
-    return [scale for scale in pyramid.scales if isinstance(scale, ConvolutionalScale)]
+def convolutional_scales(pyramid: Pyramid) -> list[GeneratedScale]:
+    assert all(isinstance(scale, GeneratedScale) for scale in pyramid.scales)
+    return [scale for scale in pyramid.scales if isinstance(scale, GeneratedScale)]
 
 
 def z_star(pyramid: Pyramid) -> torch.Tensor:

@@ -19,7 +19,21 @@ from torch.utils.data import DataLoader, Dataset
 from typer.testing import CliRunner, Result
 
 from singan_aug import cli
-from singan_aug.bank import BackgroundBank, BankProgress, draw_bank, plan_bank, remove_bank
+from singan_aug.bank import (
+    BackgroundBank,
+    Bank,
+    BankProgress,
+    BankSpec,
+    BankWriter,
+    Entry,
+    Slot,
+    _bank,
+    _file,
+    _writer,
+    draw_bank,
+    plan_bank,
+    remove_bank,
+)
 from singan_aug.config import fast
 from singan_aug.errors import (
     ConfigError,
@@ -31,8 +45,7 @@ from singan_aug.errors import (
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels
 from singan_aug.pyramid import draw
-from singan_aug.store import Bank, BankSpec, BankWriter, DirectoryStore, MemoryStore, Slot, Strip, make_key
-from singan_aug.store import _bank as module
+from singan_aug.store import DirectoryStore, MemoryStore, make_key
 from tests.conftest import make_photo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -77,7 +90,7 @@ def full(drawn: DirectoryStore, tmp_path: Path) -> DirectoryStore:
 
 @pytest.fixture(autouse=True)
 def _always_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REOPEN_SEC", 0.0)
+    monkeypatch.setattr(_bank, "REOPEN_SEC", 0.0)
 
 
 def _live(store: DirectoryStore, key: str, start_scale: int, seed: int) -> Pixels:
@@ -94,12 +107,12 @@ def _bytes(store: DirectoryStore) -> bytes:
     return store.bank_path.read_bytes()
 
 
-def _one_strip(variants: int, side_px: int) -> tuple[BankSpec, list[Strip]]:
-    return BankSpec(variants, (0,), 0), [Strip(KEY, 0, 1, side_px, side_px, 1, 0, "0" * 32)]
+def _one_entry(variants: int, side_px: int) -> tuple[BankSpec, list[Entry]]:
+    return BankSpec(variants, (0,), 0), [Entry(KEY, 0, 1, side_px, side_px, 1, 0, "0" * 32)]
 
 
 class _AnyPyramid(DirectoryStore):
-    """A store for tests of the file alone: it takes whatever a strip says for true."""
+    """A store for tests of the file alone: it takes whatever a entry says for true."""
 
     def has_weights(self, key: str, weights_checksum: str) -> bool:
         return True
@@ -215,11 +228,11 @@ def test_variants_of_a_removed_pyramid_are_not_given_out(full: DirectoryStore) -
 
 def test_no_reader_gets_half_a_variant_while_one_is_written(tmp_path: Path) -> None:
     store = _AnyPyramid(tmp_path)
-    spec, strips = _one_strip(2, 512)
+    spec, entries = _one_entry(2, 512)
     done = threading.Event()
 
     def write() -> None:
-        with BankWriter.claimed(store) as writer, writer.opened(spec, strips) as bank:
+        with BankWriter.claimed(store) as writer, writer.opened(spec, entries) as bank:
             for seed in range(100_000):
                 bank.write(Slot(0, seed % 2, 0), seed, np.full((512, 512, 1), seed % 251, np.uint8))
                 if done.is_set():
@@ -246,7 +259,7 @@ def test_a_slot_whose_writer_was_stopped_is_passed_over_and_drawn_again(
 ) -> None:
     wanted = _seeds(full)
     whole = _bytes(full)
-    put, done = module._put, list[int]()
+    put, done = _writer._put, list[int]()
 
     def stop(file: Any, at: int, data: Any) -> None:
         if len(done) == stopped_after:
@@ -255,10 +268,10 @@ def test_a_slot_whose_writer_was_stopped_is_passed_over_and_drawn_again(
         done.append(at)
         put(file, at, data)
 
-    monkeypatch.setattr(module, "_put", stop)
+    monkeypatch.setattr(_writer, "_put", stop)
     with pytest.raises(KeyboardInterrupt):
         draw_bank(full, refresh=0.01)
-    monkeypatch.setattr(module, "_put", put)
+    monkeypatch.setattr(_writer, "_put", put)
     assert _seeds(full) < wanted
     assert len(_seeds(full)) == 2
     report = draw_bank(full)
@@ -308,7 +321,7 @@ def test_where_every_variant_is_broken_there_is_none(full: DirectoryStore) -> No
 
 def test_any_altered_byte_of_the_index_is_an_error(full: DirectoryStore) -> None:
     whole = _bytes(full)
-    slots = module._File(full.bank_path).slots_at
+    slots = _file.BankFile(full.bank_path).slots_at
     for at in range(slots):
         if whole[at : at + 1] == b" ":
             continue
@@ -437,17 +450,17 @@ def test_without_room_nothing_is_written(full: DirectoryStore, monkeypatch: pyte
 
 
 def test_a_disk_that_fills_up_leaves_what_is_drawn(empty: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = module._put
+    put = _writer._put
 
     def fill_up(file: Any, at: int, data: Any) -> None:
         if Bank(empty).count(KEY, 0) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         put(file, at, data)
 
-    monkeypatch.setattr(module, "_put", fill_up)
+    monkeypatch.setattr(_writer, "_put", fill_up)
     with pytest.raises(StoreWriteError, match="free space"):
         draw_bank(empty, variants=4, start_scales=[0])
-    monkeypatch.setattr(module, "_put", put)
+    monkeypatch.setattr(_writer, "_put", put)
     assert Bank(empty).count(KEY, 0) == 2
     assert Bank(empty).variant(KEY, 0, 0) is not None
     assert Bank(empty).check()[2] == 0

@@ -598,7 +598,7 @@ import numpy as np
 
 codec = types.ModuleType("singan_aug.store._codec")
 codec.encode = lambda pyramid: (pyramid.weights, "float16")
-codec.sketch_of = lambda pyramid, turn_code: np.zeros(4112, dtype=np.uint8)
+codec.descriptor_of = lambda pyramid, turn_code: np.zeros(4112, dtype=np.uint8)
 sys.modules[codec.__name__] = codec
 
 from singan_aug.config import FitConfig

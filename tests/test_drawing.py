@@ -14,10 +14,10 @@ from singan_aug.errors import ConfigError, StartScaleError
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels, to_signed, to_unit
 from singan_aug.pyramid import Pyramid, draw, reconstruct
-from singan_aug.pyramid.blocks import initialise
-from singan_aug.pyramid.convolutional import run_scale
 from singan_aug.pyramid.drawing import BATCH
-from singan_aug.pyramid.networks import Generator
+from singan_aug.pyramid.generated.blocks import initialise
+from singan_aug.pyramid.generated.networks import Generator
+from singan_aug.pyramid.generated.scale import run_scale
 from singan_aug.pyramid.noise import derive_seed, generator_for, noise_maps
 from singan_aug.pyramid.resample import blur, resize
 from tests.conftest import PHOTO_SIZE, convolutional_scales, make_photo, quick, quick_paper, z_star

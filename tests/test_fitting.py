@@ -16,12 +16,12 @@ from torch import Tensor
 from singan_aug.config import FitConfig, fast, paper
 from singan_aug.errors import ConfigError, FitDivergedError, ImageError, SinGANAugError
 from singan_aug.fitting import FitEvent, fit, fit_work
-from singan_aug.fitting.objectives import OBJECTIVES
-from singan_aug.fitting.schedule import crop_window, learning_rate, scale_steps
+from singan_aug.fitting.generated.objectives import OBJECTIVES
+from singan_aug.fitting.generated.schedule import crop_window, learning_rate, scale_steps
 from singan_aug.images import Pixels, refuse_constant
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.noise import generator_for
-from singan_aug.pyramid.scales import scale_sizes
+from singan_aug.pyramid.sizes import scale_sizes
 from tests.conftest import PHOTO_SIZE, convolutional_scales, make_photo, quick, quick_paper, z_star
 
 SMALL = make_photo(20, 26)
@@ -359,7 +359,7 @@ def test_events_carry_the_attempt(scripted: Register) -> None:
 def test_draws_that_are_constant_are_a_collapse(monkeypatch: pytest.MonkeyPatch) -> None:
     # Weights of zero turn noise over nothing into nothing.
     monkeypatch.setattr(
-        "singan_aug.fitting.convolutional.initialise",
+        "singan_aug.fitting.generated.fitter.initialise",
         lambda network, rng: [p.data.zero_() for p in network.parameters()],
     )
     config = quick(anchor="none", learning_rate=1e-9)

@@ -14,7 +14,7 @@ from singan_aug.errors import ConfigError, ImageError, LabelError, StartScaleErr
 from singan_aug.fitting import fit
 from singan_aug.images import inverse_turn, resize_mask, to_mask, turn, turn_between, turn_pixels
 from singan_aug.pyramid import Pyramid, draw, keeps_layout, trace
-from singan_aug.pyramid.displacement import layout_start_scale, measure_displacement, nearest_origins
+from singan_aug.pyramid.copied.displacement import layout_start_scale, measure_displacement, nearest_origins
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.store import fingerprint, make_key
 from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_keypoints, carry_mask, sample_field

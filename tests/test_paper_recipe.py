@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from singan_aug.config import FitConfig, paper
 from singan_aug.fitting import fit, training
-from singan_aug.fitting.losses import (
+from singan_aug.fitting.generated.losses import (
     critic_loss,
     generator_loss,
     gradient_penalty,
@@ -18,15 +18,15 @@ from singan_aug.fitting.losses import (
     reconstruction_loss,
     sliced_wasserstein,
 )
-from singan_aug.fitting.objectives import OBJECTIVES
-from singan_aug.fitting.schedule import learning_rate, scale_steps
+from singan_aug.fitting.generated.objectives import OBJECTIVES
+from singan_aug.fitting.generated.schedule import learning_rate, scale_steps
 from singan_aug.images import Pixels, to_signed
 from singan_aug.pyramid import Pyramid, draw
-from singan_aug.pyramid.blocks import initialise
-from singan_aug.pyramid.networks import Critic, Generator, generator_from
+from singan_aug.pyramid.generated.blocks import initialise
+from singan_aug.pyramid.generated.networks import Critic, Generator, generator_from
 from singan_aug.pyramid.noise import generator_for, noise_maps
 from singan_aug.pyramid.resample import resize
-from singan_aug.pyramid.scales import scale_sizes, scale_widths
+from singan_aug.pyramid.sizes import scale_sizes, scale_widths
 from tests.conftest import convolutional_scales, make_photo, quick_paper, z_star
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,8 +16,8 @@ from singan_aug.dataset import Progress, fit_dataset, prior_images
 from singan_aug.errors import ConfigError, ImageError, StoreWriteError
 from singan_aug.fitting import FitEvent, Prior, fit, fit_batch, load_prior, steps_within, train_prior
 from singan_aug.pyramid import Pyramid, draw, reconstruct
-from singan_aug.pyramid.networks import generator_from
-from singan_aug.pyramid.scales import scale_sizes, scale_widths
+from singan_aug.pyramid.generated.networks import generator_from
+from singan_aug.pyramid.sizes import scale_sizes, scale_widths
 from singan_aug.store import make_key, open_store
 from tests.conftest import make_photo, quick
 

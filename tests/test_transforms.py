@@ -20,10 +20,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from singan_aug import KeyedDataset, SampleKey, SinGANAugment, draw, fast, fit, make_key, open_store
-from singan_aug.bank import draw_bank
+from singan_aug.bank import Bank, draw_bank
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, UnchangedWarning
 from singan_aug.images import Pixels
-from singan_aug.store import Bank
 from tests.conftest import make_photo
 
 PHOTOS = [make_photo(36, 48, seed=seed) for seed in range(4)]

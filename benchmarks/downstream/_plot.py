@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from benchmarks._plots import STYLE
 from benchmarks.downstream.protocol import parse_arm
 from benchmarks.downstream.statistics import cells_of, deciding, differences
-from singan_aug.pyramid.scales import DEFAULT_START
+from singan_aug.pyramid.sizes import DEFAULT_START
 
 __all__ = ["draw"]
 

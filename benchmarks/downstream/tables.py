@@ -17,7 +17,7 @@ from benchmarks._result import RESULTS, Row, say
 from benchmarks.downstream.protocol import SINGAN, parse_arm
 from benchmarks.downstream.statistics import accuracies, cells_of, deciding, differences, holm
 from benchmarks.report import PAGE
-from singan_aug.pyramid.scales import DEFAULT_START
+from singan_aug.pyramid.sizes import DEFAULT_START
 
 __all__ = ["DECISIONS", "FIGURES", "decisions", "figures", "section"]
 

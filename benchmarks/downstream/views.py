@@ -18,7 +18,7 @@ from benchmarks.downstream.protocol import MIX_RATIO, Protocol
 from singan_aug import fast, fit, reconstruct
 from singan_aug.images import Pixels, pixels_to_pil, to_signed, to_unit
 from singan_aug.pyramid.drawing import trace
-from singan_aug.pyramid.scales import start_scale_at
+from singan_aug.pyramid.sizes import start_scale_at
 
 __all__ = ["Cost", "bank", "strengthened"]
 

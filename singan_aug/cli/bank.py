@@ -10,7 +10,7 @@ import typer
 from singan_aug.cli._app import FAILED, AsJson, Cache, DryRun, Jobs, app, reported, several_start_scales
 from singan_aug.display import ProgressBar, complain, duration, file_size, say, show_json
 from singan_aug.errors import ConfigError
-from singan_aug.pyramid.scales import StartScale, read_start_scale
+from singan_aug.pyramid.sizes import StartScale, read_start_scale
 from singan_aug.store import Store, open_store
 
 
@@ -93,8 +93,8 @@ def _forecast(
     if as_json:
         show_json(
             {
-                "pyramids": len({strip.key for strip in plan.strips}),
-                "variants": len(plan.strips) * plan.spec.variants,
+                "pyramids": len({entry.key for entry in plan.entries}),
+                "variants": len(plan.entries) * plan.spec.variants,
                 "to_draw": plan.to_draw,
                 "bytes": plan.stored_bytes,
                 "wall_sec": round(plan.wall_sec, 1),
@@ -105,7 +105,7 @@ def _forecast(
     else:
         scales = ", ".join(map(str, plan.spec.start_scales))
         say(
-            f"{len({strip.key for strip in plan.strips})} pyramids, {plan.spec.variants} variants of each from start "
+            f"{len({entry.key for entry in plan.entries})} pyramids, {plan.spec.variants} variants of each from start "
             f"scale {scales}: {plan.to_draw} to draw"
         )
         say(

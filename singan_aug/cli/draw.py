@@ -12,7 +12,7 @@ from singan_aug.cli._app import AsJson, Cache, Seed, Target, app, find_pyramid, 
 from singan_aug.display import say, show_json
 from singan_aug.errors import ConfigError
 from singan_aug.images import mask_to_pil, turn_between, unit_to_pil
-from singan_aug.pyramid.scales import read_start_scale
+from singan_aug.pyramid.sizes import read_start_scale
 from singan_aug.store import open_store
 
 

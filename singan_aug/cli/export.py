@@ -10,7 +10,7 @@ import typer
 
 from singan_aug.cli._app import FAILED, AsJson, Cache, Jobs, Seed, app, reported, several_start_scales
 from singan_aug.display import complain, say, show_json
-from singan_aug.pyramid.scales import DEFAULT_START, read_start_scale
+from singan_aug.pyramid.sizes import DEFAULT_START, read_start_scale
 from singan_aug.store import open_store
 
 

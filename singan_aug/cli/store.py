@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from singan_aug.bank import Bank
 from singan_aug.cli._app import FAILED, AsJson, Cache, Target, app, find_pyramid, loaded, reported
 from singan_aug.display import complain, file_size, say, show_json, show_table
 from singan_aug.errors import ConfigError, MissingPyramidError, StoreError
 from singan_aug.images import pixels_to_pil
-from singan_aug.store import Bank, Manifest, Store, open_store
+from singan_aug.store import Manifest, Store, open_store
 
 
 @app.command("ls")

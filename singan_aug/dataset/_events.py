@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from singan_aug.annotations import MaskSource
-from singan_aug.pyramid.scales import Size
+from singan_aug.pyramid.sizes import Size
 
 if TYPE_CHECKING:
     from singan_aug.fitting import FitEvent

@@ -11,7 +11,8 @@ from singan_aug.dataset._events import FitReport, OnEvent
 from singan_aug.dataset._plan import plan_dataset
 from singan_aug.dataset._prior import PRIOR_IMAGES, prior_images, with_known_prior, with_learned_prior
 from singan_aug.dataset._processes import fit_side_by_side
-from singan_aug.store import PerceptualIndex, Store, open_store
+from singan_aug.lookup import PerceptualIndex
+from singan_aug.store import Store, open_store
 
 __all__ = ["fit_dataset"]
 

@@ -12,7 +12,7 @@ from singan_aug.dataset._find import find_images
 from singan_aug.dataset._prior import with_known_prior
 from singan_aug.errors import ConfigError, ImageError, LabelError
 from singan_aug.images import LoadedImage, map_images, refuse_constant
-from singan_aug.pyramid.scales import working_size
+from singan_aug.pyramid.sizes import working_size
 from singan_aug.store import Store, make_key
 
 __all__ = ["plan_dataset"]

@@ -11,7 +11,7 @@ from singan_aug.dataset._events import OnEvent, Progress
 from singan_aug.dataset._find import find_images
 from singan_aug.errors import ImageError
 from singan_aug.images import LoadedImage, load_image, map_images, quiet_decoding, refuse_constant
-from singan_aug.pyramid.scales import working_size
+from singan_aug.pyramid.sizes import working_size
 from singan_aug.store import Store, fingerprint
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from singan_aug.export._layout import Carrier, Labels, copied, written_aside
 from singan_aug.export._layouts import open_layout
 from singan_aug.images import load_image, map_images, quiet_decoding, turn_between, unit_to_pil
 from singan_aug.pyramid import Pyramid, keeps_layout, trace
-from singan_aug.pyramid.displacement import layout_start_scale
+from singan_aug.pyramid.copied.displacement import layout_start_scale
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.pyramid.resample import resize
-from singan_aug.pyramid.scales import DEFAULT_START, Size, StartScale, resolve_start_scale
+from singan_aug.pyramid.sizes import DEFAULT_START, Size, StartScale, resolve_start_scale
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import Fingerprint, Manifest, Store, fingerprint, open_store
 from singan_aug.transforms._labels import carry_boxes, sample_field

@@ -16,7 +16,7 @@ from singan_aug.annotations import (
     Outline,
     Shape,
 )
-from singan_aug.pyramid.scales import Size
+from singan_aug.pyramid.sizes import Size
 from singan_aug.transforms._labels import boxes_of, carry_mask
 
 __all__ = ["Carried", "Carrier", "Labels", "Layout", "NoLabels", "carried_objects", "copied", "written_aside"]

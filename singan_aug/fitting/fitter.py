@@ -11,7 +11,7 @@ from torch import Tensor
 from singan_aug._registry import Registry
 from singan_aug.config import FitConfig
 from singan_aug.pyramid.scale import Scale
-from singan_aug.pyramid.scales import Size
+from singan_aug.pyramid.sizes import Size
 
 __all__ = ["FITTERS", "FitEvent", "Fitter", "Report", "ScaleWork", "fit_load", "fit_work"]
 

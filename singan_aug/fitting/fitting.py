@@ -17,14 +17,14 @@ from singan_aug.config import FitConfig, fast
 from singan_aug.errors import ConfigError, FitDivergedError, ImageError
 
 # Imported for their registration in FITTERS.
-from singan_aug.fitting import convolutional as convolutional
-from singan_aug.fitting import patches as patches
+from singan_aug.fitting import copied as _copied  # noqa: F401
 from singan_aug.fitting.fitter import FITTERS, FitEvent, fit_work
+from singan_aug.fitting.generated import fitter as _generated  # noqa: F401
 from singan_aug.images import Mask, image_and_mask, refuse_constant, resize_mask, resize_pixels, to_signed
 from singan_aug.pyramid import Pyramid
-from singan_aug.pyramid.displacement import measure_displacement
+from singan_aug.pyramid.copied.displacement import measure_displacement
 from singan_aug.pyramid.resample import resize
-from singan_aug.pyramid.scales import Size, working_size
+from singan_aug.pyramid.sizes import Size, working_size
 from singan_aug.pyramid.threads import one_thread
 
 __all__ = ["fit", "fit_batch"]

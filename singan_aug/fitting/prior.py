@@ -25,14 +25,14 @@ from torch import Tensor
 from singan_aug.config import FitConfig, trained
 from singan_aug.errors import ConfigError, ImageError, StoreWriteError
 from singan_aug.fitting.fitter import FitEvent
-from singan_aug.fitting.objectives import OBJECTIVES, Objective
-from singan_aug.fitting.training import Lesson, lesson_for, train
+from singan_aug.fitting.generated.objectives import OBJECTIVES, Objective
+from singan_aug.fitting.generated.training import TrainingScale, train, training_scale_for
 from singan_aug.images import refuse_constant, resize_pixels, to_pixels, to_signed
-from singan_aug.pyramid.blocks import initialise
-from singan_aug.pyramid.convolutional import ConvolutionalScale
-from singan_aug.pyramid.networks import generator_from
+from singan_aug.pyramid.generated.blocks import initialise
+from singan_aug.pyramid.generated.networks import generator_from
+from singan_aug.pyramid.generated.scale import GeneratedScale
 from singan_aug.pyramid.noise import generator_for
-from singan_aug.pyramid.scales import scale_sizes, scale_widths, working_size
+from singan_aug.pyramid.sizes import scale_sizes, scale_widths, working_size
 from singan_aug.pyramid.threads import one_thread
 
 __all__ = ["Prior", "load_prior", "steps_within", "train_prior"]
@@ -169,7 +169,7 @@ def train_prior(
     reals = [_signed(image, i, recipe).to(device) for i, image in enumerate(images)]
     sizes = [scale_sizes((real.shape[2], real.shape[3]), recipe) for real in reals]
     depths = max(map(len, sizes))
-    scales: list[tuple[ConvolutionalScale, ...]] = [() for _ in reals]
+    scales: list[tuple[GeneratedScale, ...]] = [() for _ in reals]
     objective: Objective | None = None
     states: list[dict[str, Tensor]] = []
     with one_thread():
@@ -181,8 +181,8 @@ def train_prior(
                 generator.load_state_dict(states[-1])
             generator.to(device)
             objective = OBJECTIVES[recipe.objective](recipe, CHANNELS, width, rng, torch.device(device), objective)
-            lessons: dict[int, Lesson] = {
-                i: lesson_for(reals[i], sizes[i], scales[i], generator, recipe, 0)
+            training_scales: dict[int, TrainingScale] = {
+                i: training_scale_for(reals[i], sizes[i], scales[i], generator, recipe, 0)
                 for i in range(len(reals))
                 # A pyramid of fewer scales sits out the depths it has no scale for.
                 if len(scales[i]) < len(sizes[i]) and _depth(len(scales[i]), len(sizes[i]), depths) == depth
@@ -193,9 +193,9 @@ def train_prior(
                     share = (depth + step / steps) / depths
                     on_event(FitEvent(depth, depths, step, steps, 0, share, losses))
 
-            train(list(lessons.values()), objective, recipe, rng, note)
-            for i, lesson in lessons.items():
-                scales[i] = (*scales[i], lesson.scale)
+            train(list(training_scales.values()), objective, recipe, rng, note)
+            for i, training_scale in training_scales.items():
+                scales[i] = (*scales[i], training_scale.scale)
             states.append({name: tensor.cpu() for name, tensor in generator.state_dict().items()})
     return Prior.from_bytes(Prior(recipe, tuple(states)).to_bytes(), "this prior")  # as exact as a file holds it
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from singan_aug.pyramid.displacement import keeps_layout as keeps_layout
+    from singan_aug.pyramid.copied.displacement import keeps_layout as keeps_layout
     from singan_aug.pyramid.drawing import Traced as Traced
     from singan_aug.pyramid.drawing import draw as draw
     from singan_aug.pyramid.drawing import reconstruct as reconstruct
@@ -18,7 +18,7 @@ __all__ = ["Pyramid", "Scale", "Traced", "draw", "keeps_layout", "reconstruct", 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "displacement": ["keeps_layout"],
+        "copied.displacement": ["keeps_layout"],
         "drawing": ["Traced", "draw", "reconstruct", "trace"],
         "pyramid": ["Pyramid"],
         "scale": ["Scale"],

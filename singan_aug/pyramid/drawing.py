@@ -15,10 +15,10 @@ from singan_aug.images import signed_to_bytes, to_unit
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.pyramid import Pyramid
 from singan_aug.pyramid.scale import Canvas, Scale
-from singan_aug.pyramid.scales import Size, StartScale, resolve_start_scale, sizes_for
+from singan_aug.pyramid.sizes import Size, StartScale, resolve_start_scale, sizes_for
 from singan_aug.pyramid.threads import one_thread
 
-__all__ = ["Traced", "climb", "draw", "reconstruct", "trace"]
+__all__ = ["Traced", "draw", "draw_upwards", "reconstruct", "trace"]
 
 BATCH = 16  # draws made at once, at most; more take more memory and no less time
 BATCH_PX = BATCH * 64 * 64  # and pixels of them, on a CPU: what its caches hold
@@ -93,7 +93,7 @@ def trace(
         with torch.inference_mode():
             for first in range(0, n, batch):
                 generators = [generator_for(seed, i) for i in range(first, min(first + batch, n))]
-                canvas = climb(pyramid.scales[start:], sizes[start:], generators, pyramid.config)
+                canvas = draw_upwards(pyramid.scales[start:], sizes[start:], generators, pyramid.config)
                 images.append(canvas.image)
                 if canvas.origin is not None:
                     origins.append(canvas.origin)
@@ -103,7 +103,7 @@ def trace(
         return Traced(torch.cat(images), traced, masks)
 
 
-def climb(
+def draw_upwards(
     scales: Sequence[Scale],
     sizes: Sequence[Size],  # of each scale's output
     generators: Sequence[torch.Generator],  # one for each sample

@@ -12,10 +12,10 @@ from torch import Tensor
 from singan_aug.config import FitConfig
 
 # Imported for their registration in KINDS.
-from singan_aug.pyramid import convolutional as convolutional
-from singan_aug.pyramid import patches as patches
+from singan_aug.pyramid.copied import scale as _copied  # noqa: F401
+from singan_aug.pyramid.generated import scale as _generated  # noqa: F401
 from singan_aug.pyramid.scale import KINDS, Scale
-from singan_aug.pyramid.scales import Size
+from singan_aug.pyramid.sizes import Size
 
 __all__ = ["Pyramid"]
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from singan_aug._registry import Registry
-from singan_aug.pyramid.scales import Size
+from singan_aug.pyramid.sizes import Size
 
 __all__ = ["RESAMPLERS", "Resampler", "blur", "resize"]
 

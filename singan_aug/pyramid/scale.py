@@ -1,4 +1,4 @@
-"""Scale: one floor of a pyramid, of whatever kind; and the canvas that climbs from floor to floor during a draw."""
+"""Scale: one step of a pyramid, of either sort; and the canvas that a draw hands from scale to scale."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from singan_aug._registry import Registry
 from singan_aug.config import FitConfig
-from singan_aug.pyramid.scales import Size
+from singan_aug.pyramid.sizes import Size
 
 __all__ = ["KINDS", "Canvas", "Kind", "Scale"]
 

@@ -7,35 +7,27 @@ from pathlib import Path
 
 import platformdirs
 
-from singan_aug.store._bank import Bank, Banked, BankSpec, BankWriter, Slot, Strip, bank_bytes
-from singan_aug.store._base import Store
+from singan_aug.store._base import Store, writing
 from singan_aug.store._directory import DirectoryStore
-from singan_aug.store._index import PerceptualIndex, Sighting
 from singan_aug.store._key import Fingerprint, Key, fingerprint, make_key
-from singan_aug.store._manifest import FORMAT_VERSION, Manifest
+from singan_aug.store._manifest import FORMAT_VERSION, Manifest, checksum, refuse_newer
 from singan_aug.store._memory import MemoryStore
 
 __all__ = [
     "FORMAT_VERSION",
-    "Bank",
-    "BankSpec",
-    "BankWriter",
-    "Banked",
     "DirectoryStore",
     "Fingerprint",
     "Key",
     "Manifest",
     "MemoryStore",
-    "PerceptualIndex",
-    "Sighting",
-    "Slot",
     "Store",
-    "Strip",
-    "bank_bytes",
+    "checksum",
     "default_location",
     "fingerprint",
     "make_key",
     "open_store",
+    "refuse_newer",
+    "writing",
 ]
 
 _SCHEMES = {"file": DirectoryStore}  # "file:FOLDER"; a path without a scheme is a folder too

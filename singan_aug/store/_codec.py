@@ -9,12 +9,12 @@ from safetensors import SafetensorError
 
 from singan_aug.errors import ConfigError, CorruptPyramidError
 from singan_aug.images import Pixels, turn_pixels
+from singan_aug.images.descriptor import make_descriptor
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store._manifest import Manifest, newer
-from singan_aug.store._sketch import make_sketch
 
-__all__ = ["decode", "encode", "sketch_of"]
+__all__ = ["decode", "descriptor_of", "encode"]
 
 TOLERANCE = 1 / 255  # half precision is used where no draw moves by more
 
@@ -80,7 +80,7 @@ def _close(pyramid: Pyramid, other: Pyramid) -> bool:
 
 
 @one_thread()
-def sketch_of(pyramid: Pyramid, turn_code: int) -> Pixels:
-    """The sketch of the image as the pyramid remembers it, in the orientation to which `turn_code` brings it."""
+def descriptor_of(pyramid: Pyramid, turn_code: int) -> Pixels:
+    """The descriptor of the image as the pyramid remembers it, in the orientation to which `turn_code` brings it."""
     image = (reconstruct(pyramid)[0, :3] * 255).round().byte().movedim(0, -1).cpu().numpy()
-    return make_sketch(np.ascontiguousarray(turn_pixels(image, turn_code)))
+    return make_descriptor(np.ascontiguousarray(turn_pixels(image, turn_code)))

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from singan_aug.errors import CorruptPyramidError, MissingPyramidError
+from singan_aug.images.descriptor import encoded
 from singan_aug.store._base import Store, writing
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum, refuse_newer
-from singan_aug.store._sketch import encoded
 
 if TYPE_CHECKING:
     from singan_aug.pyramid import Pyramid
@@ -129,7 +129,7 @@ class DirectoryStore(Store):
         self, key: Key, pyramid: Pyramid, *, name: str = "", source_size: tuple[int, int] | None = None
     ) -> Manifest:
         """Write aside, read back, rename; the manifest last. A pyramid under the same key is replaced."""
-        from singan_aug.store._codec import encode, sketch_of
+        from singan_aug.store._codec import descriptor_of, encode
 
         weights, dtype = encode(pyramid)
         manifest = Manifest(
@@ -149,7 +149,7 @@ class DirectoryStore(Store):
             weights_dtype=dtype,
             weights_bytes=len(weights),
             weights_checksum=checksum(weights),
-            sketch=encoded(sketch_of(pyramid, key.fingerprint.turn_code)),
+            sketch=encoded(descriptor_of(pyramid, key.fingerprint.turn_code)),
         )
         self.prepare()
         with self._writing():

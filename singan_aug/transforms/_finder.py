@@ -15,7 +15,8 @@ import xxhash
 from singan_aug.config import FitConfig
 from singan_aug.errors import ImageError
 from singan_aug.images import Pixels, load_image, quiet_decoding
-from singan_aug.store import Fingerprint, PerceptualIndex, Sighting, Store, fingerprint
+from singan_aug.lookup import Match, PerceptualIndex
+from singan_aug.store import Fingerprint, Store, fingerprint
 
 __all__ = ["Finder", "Relation"]
 
@@ -30,12 +31,12 @@ class Relation:
     """The pyramid that an image belongs to, and what the pipeline has made of the source until here."""
 
     key: str
-    sighting: Sighting
+    match: Match
 
     @property
     def is_whole(self) -> bool:
         """Whether the image shows all of the source."""
-        return bool(self.sighting.box == WHOLE)
+        return bool(self.match.box == WHOLE)
 
 
 class Finder:
@@ -53,17 +54,17 @@ class Finder:
         named = identity.digest if sample_key is None else _digest_of(sample_key)
         if named is None:
             return None
-        sighting: Sighting | None = Sighting(identity.digest, identity.turn_code, WHOLE, "rgb")
+        match: Match | None = Match(identity.digest, identity.turn_code, WHOLE, "rgb")
         key = self._store.latest(named, self._config)
         if named != identity.digest or key is None:
-            sighting = self._index.find(pixels, named if sample_key is not None else None)
-        if sighting is None:
+            match = self._index.find(pixels, named if sample_key is not None else None)
+        if match is None:
             return None
-        if sample_key is not None and len(sample_key) > len(sighting.fingerprint) and sample_key in self._store:
+        if sample_key is not None and len(sample_key) > len(match.fingerprint) and sample_key in self._store:
             key = str(sample_key)
         elif key is None:
-            key = self._store.latest(sighting.fingerprint, self._config)
-        return None if key is None else Relation(key, sighting)
+            key = self._store.latest(match.fingerprint, self._config)
+        return None if key is None else Relation(key, match)
 
     def identity(self, pixels: Pixels) -> Fingerprint:
         """`fingerprint`, but for an image that this process has met before by its plain hash, which is cheaper."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from singan_aug.errors import LabelError
 from singan_aug.images import turn_between
-from singan_aug.pyramid.scales import Size
+from singan_aug.pyramid.sizes import Size
 
 __all__ = ["boxes_of", "carry_boxes", "carry_keypoints", "carry_mask", "sample_field"]
 

@@ -13,20 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from singan_aug.bank import Bank
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, UnchangedWarning
 from singan_aug.images import Pixels, pixels_to_unit, to_grey, to_pixels, to_unit_channels, turn_between
 from singan_aug.pyramid import Pyramid, reconstruct, trace
-from singan_aug.pyramid.displacement import keeps_layout, layout_start_scale
+from singan_aug.pyramid.copied.displacement import keeps_layout, layout_start_scale
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.pyramid.resample import resize
-from singan_aug.pyramid.scales import DEFAULT_START
+from singan_aug.pyramid.sizes import DEFAULT_START
 from singan_aug.pyramid.threads import one_thread
-from singan_aug.store import Bank, Manifest, MemoryStore, default_location, open_store
+from singan_aug.store import Manifest, MemoryStore, default_location, open_store
+from singan_aug.transforms._counts import Counts
 from singan_aug.transforms._finder import Finder, Relation
 from singan_aug.transforms._labels import carry_mask, sample_field
 from singan_aug.transforms._start_scale import StartScaleRule
-from singan_aug.transforms._tally import Tally
 
 __all__ = ["Labels", "OnMiss", "Settings", "Variant", "VariantSource"]
 
@@ -82,7 +83,7 @@ class VariantSource:
         by_default = DEFAULT_START if settings.strength is None else None
         chosen = by_default if settings.start_scale is None else settings.start_scale
         self._start_scale = StartScaleRule(chosen, settings.strength)
-        self._tally = Tally((DRAWN, BANKED, LEFT, MISSED))
+        self._counts = Counts((DRAWN, BANKED, LEFT, MISSED))
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
         self._open()
 
@@ -101,7 +102,7 @@ class VariantSource:
 
     def stats(self) -> dict[str, int]:
         """What became of the images in all processes of a loader."""
-        return self._tally.total()
+        return self._counts.total()
 
     def set_epoch(self, epoch: int) -> None:
         """Tell draws that `seed` fixes which epoch it is, in all processes of a loader."""
@@ -144,11 +145,11 @@ class VariantSource:
             return None
         seed = self._seed_of_draw(seed, index, relation.key)
         if derive_seed(seed, "p") >= self.settings.p * SEEDS:
-            self._tally.add(LEFT)
+            self._counts.add(LEFT)
             return None
         variant = None if labelled or not self.settings.bank else self._banked(pixels, relation, seed)
         if variant is not None:
-            self._tally.add(BANKED)
+            self._counts.add(BANKED)
             return variant
         _refuse_cuda_in_fork(self.settings.device)
         pyramid, manifest = self._store.load(relation.key), self._store.manifest(relation.key)
@@ -157,7 +158,7 @@ class VariantSource:
             self._refuse_to_falsify(manifest, start_scale, relation)
         with one_thread():
             variant = _drawn(pixels, pyramid, manifest, start_scale, seed, relation, exact=_is_float(image))
-        self._tally.add(DRAWN)
+        self._counts.add(DRAWN)
         return variant
 
     def _start_scale_of(self, seed: int, scales: int) -> int:
@@ -203,7 +204,7 @@ class VariantSource:
         return seed if index is None else derive_seed(seed, index)
 
     def _missed(self, pixels: Pixels, sample_key: str | None) -> None:
-        self._tally.add(MISSED)
+        self._counts.add(MISSED)
         if self.settings.on_miss == "error":
             raise MissingPyramidError(self._explain_miss(pixels, sample_key))
         if MISSED not in self._warned:
@@ -248,7 +249,7 @@ def _drawn(
     origins, size = traced.origins[0], (pixels.shape[0], pixels.shape[1])
 
     def find_field() -> Tensor:
-        return sample_field(origins, pyramid.size, size, own_code, relation.sighting.turn_code)
+        return sample_field(origins, pyramid.size, size, own_code, relation.match.turn_code)
 
     if size[0] * size[1] <= pyramid.size[0] * pyramid.size[1]:
         return Variant(held, kept, find_field)
@@ -261,18 +262,18 @@ def _drawn(
 
 def _as_held(drawn: Tensor, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
     """[C, h, w], held as the fitted image was, held as the pipeline's image is: turned, cut, resized, recoloured."""
-    sighting = relation.sighting
-    image = turn_between(drawn, own_code, sighting.turn_code)
+    match = relation.match
+    image = turn_between(drawn, own_code, match.turn_code)
     height, width = image.shape[-2:]
-    top, left, bottom, right = sighting.box
+    top, left, bottom, right = match.box
     rows = slice(round(top * height), max(round(top * height) + 1, round(bottom * height)))
     columns = slice(round(left * width), max(round(left * width) + 1, round(right * width)))
     image, size = image[..., rows, columns], (pixels.shape[0], pixels.shape[1])
     if image.shape[-2:] != size:
         image = resize(to_unit_channels(image)[None], size, "bicubic")[0].clamp(0.0, 1.0)
-    if sighting.colours == "rgb" or len(image) < 3:
+    if match.colours == "rgb" or len(image) < 3:
         return image
-    if sighting.colours == "grey":
+    if match.colours == "grey":
         return to_grey(to_unit_channels(image)[:3])
     return image[[2, 1, 0, *range(3, len(image))]]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from singan_aug.errors import ConfigError
-from singan_aug.pyramid.scales import START_WORDS, StartScale, resolve_start_scale, start_scale_at
+from singan_aug.pyramid.sizes import START_WORDS, StartScale, resolve_start_scale, start_scale_at
 
 __all__ = ["STRENGTHS", "StartScaleRule"]
 

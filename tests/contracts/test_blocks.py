@@ -11,11 +11,11 @@ from singan_aug._registry import Registry
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError
 from singan_aug.fitting import fit
-from singan_aug.fitting.losses import random_projections, sliced_wasserstein
-from singan_aug.fitting.objectives import OBJECTIVES, Objective
-from singan_aug.fitting.schedule import RATES, learning_rate
+from singan_aug.fitting.generated.losses import random_projections, sliced_wasserstein
+from singan_aug.fitting.generated.objectives import OBJECTIVES, Objective
+from singan_aug.fitting.generated.schedule import RATES, learning_rate
 from singan_aug.pyramid import draw
-from singan_aug.pyramid.blocks import BLOCKS, initialise
+from singan_aug.pyramid.generated.blocks import BLOCKS, initialise
 from singan_aug.pyramid.noise import AMPLITUDES, ANCHORS, generator_for
 from singan_aug.pyramid.resample import RESAMPLERS, resize
 from tests.conftest import make_photo, quick

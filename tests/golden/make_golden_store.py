@@ -22,7 +22,7 @@ from torch import Tensor
 from singan_aug import Pyramid, draw, fit, reconstruct
 from singan_aug.config import FitConfig
 from singan_aug.images import Mask, Pixels, mask_to_pil
-from singan_aug.pyramid.scales import Size
+from singan_aug.pyramid.sizes import Size
 from singan_aug.store import FORMAT_VERSION, DirectoryStore, fingerprint, make_key
 
 GOLDEN = Path(__file__).parents[2] / "cache" / "golden"

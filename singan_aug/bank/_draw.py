@@ -1,0 +1,262 @@
+"""draw_bank(): variants of every stored pyramid, drawn beforehand, side by side."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import joblib
+
+from singan_aug.bank._bank import Bank
+from singan_aug.bank._file import BankSpec, Entry, Slot, bank_bytes
+from singan_aug.bank._writer import BankWriter
+from singan_aug.errors import ConfigError, MissingPyramidError, StartScaleError, StoreError
+from singan_aug.images import Pixels, to_pixels
+from singan_aug.pyramid.sizes import DEFAULT_START, START_WORDS, StartScale, resolve_start_scale
+from singan_aug.store import Manifest, Store, open_store
+from singan_aug.workers import side_by_side
+
+__all__ = ["BankPlan", "BankProgress", "BankReport", "draw_bank", "plan_bank", "remove_bank", "resolved_spec"]
+
+DEFAULT = BankSpec(variants=8, start_scales=(DEFAULT_START,), seed=0)  # where transforms start by default
+DRAWN_AT_ONCE = 16  # variants that one task draws and sends back
+WORKER_PX = 10_000_000  # pixels to draw that take longer than starting a worker process and importing torch in it
+TRIAL_ENTRIES = 3  # on which the forecast times a draw
+
+
+@dataclass(frozen=True)
+class BankProgress:
+    """How far drawing has come."""
+
+    drawn: int
+    total: int
+
+
+@dataclass(frozen=True)
+class BankReport:
+    """What became of a bank."""
+
+    variants: int  # that it holds now
+    drawn: int  # of them by this call
+    failed: tuple[tuple[str, str], ...]  # keys of pyramids that could not be drawn from, and why
+
+
+@dataclass(frozen=True)
+class BankPlan:
+    """What a call would do."""
+
+    spec: BankSpec
+    entries: tuple[Entry, ...]
+    failed: tuple[tuple[str, str], ...]  # as in `BankReport`
+    to_draw: int  # variants
+    stored_bytes: int  # of the whole bank
+    wall_sec: float  # a rough forecast
+    jobs: int
+
+
+OnEvent = Callable[[BankProgress], None]
+
+
+def draw_bank(
+    store: Store | str | None = None,
+    *,
+    variants: int | None = None,  # of each pyramid at each start scale; by default as many as the bank has, or 8
+    start_scales: Iterable[StartScale] | None = None,  # as in `draw`; by default those of the bank, or "fine"
+    seed: int | None = None,  # the variants' seeds derive from it; by default the bank's own, or 0
+    refresh: float | None = None,  # then draw this share of the bank anew, (0, 1], what is oldest first
+    jobs: int | None = None,  # processes side by side; by default one for each core that has enough to do
+    on_event: OnEvent | None = None,
+) -> BankReport:
+    """Draw whatever the bank of a store lacks, for every pyramid in it.
+
+    Variants can be had as soon as each is drawn. Interrupting loses only those under way, and the same call continues.
+    Room for other pyramids or start scales is made by copying the bank to a new file, which keeps what is drawn.
+    Without `refresh` the whole bank is read, and broken variants are drawn again. A pyramid that is broken, or has no
+    such start scale, never stops the others.
+
+    Raises:
+        ConfigError: an argument is not one of these.
+        MissingPyramidError: the store holds no pyramid.
+        StoreError: it cannot be written, has no room, or another process draws its bank.
+        WorkerLostError: a worker process was killed from outside.
+    """
+    store = open_store(store) if not isinstance(store, Store) else store
+    notify: OnEvent = on_event or (lambda _: None)
+    spec = resolved_spec(store, variants, start_scales, seed, refresh)
+    with BankWriter.claimed(store) as writer:
+        entries, broken = _entries(store, spec)
+        failed = dict(broken)
+        drawn = 0
+        with writer.opened(spec, entries) as bank:
+            slots = bank.missing(check=refresh is None)
+            slots += bank.oldest(math.ceil((refresh or 0.0) * bank.capacity))
+            tasks = list(_tasks(slots, bank.entries, spec.seed, store.location))
+            for numbers, made in side_by_side(_draw, tasks, _jobs(jobs, slots, bank.entries)):
+                if isinstance(made, str):
+                    failed[bank.entries[slots[numbers[0]].entry].key] = made
+                    continue
+                for number, (variant_seed, pixels) in zip(numbers, made, strict=True):
+                    bank.write(slots[number], variant_seed, pixels)
+                drawn += len(made)
+                notify(BankProgress(drawn, len(slots)))
+            held = bank.capacity - len(bank.missing(check=False))
+    return BankReport(held, drawn, tuple(sorted(failed.items())))
+
+
+def plan_bank(
+    store: Store,
+    *,
+    variants: int | None = None,
+    start_scales: Iterable[StartScale] | None = None,
+    seed: int | None = None,
+    refresh: float | None = None,
+    jobs: int | None = None,
+) -> BankPlan:
+    """What `draw_bank` would do. A few variants are drawn to forecast the time. Raises as it does."""
+    spec = resolved_spec(store, variants, start_scales, seed, refresh)
+    entries, failed = _entries(store, spec)
+    total = len(entries) * spec.variants
+    bank = Bank(store)
+    kept = 0
+    with suppress(StoreError):  # nothing of a broken bank is kept
+        if bank.spec and bank.spec.seed == spec.seed:
+            kept = sum(min(spec.variants, bank.count(s.key, s.start_scale)) for s in entries if bank.holds(s))
+    to_draw = total - kept + math.ceil((refresh or 0.0) * kept)
+    slots = [Slot(row, i, 0) for row in range(len(entries)) for i in range(spec.variants)][:to_draw]
+    side = _jobs(jobs, slots, entries)
+    pixels = to_draw * sum(s.height * s.width for s in entries) / max(1, len(entries))
+    seconds = pixels * _seconds_per_px(store, entries) / side if to_draw else 0.0
+    return BankPlan(spec, tuple(entries), tuple(failed), to_draw, bank_bytes(entries, spec.variants), seconds, side)
+
+
+def remove_bank(store: Store) -> None:
+    """Delete a store's bank. Raises `MissingPyramidError` where it has none, `StoreWriteError`."""
+    with BankWriter.claimed(store) as writer:
+        writer.remove()
+
+
+def resolved_spec(
+    store: Store,
+    variants: int | None,
+    start_scales: Iterable[StartScale] | None,
+    seed: int | None,
+    refresh: float | None,
+) -> BankSpec:
+    """What is asked for, the rest as the bank has it. Raises `ConfigError`."""
+    before = None
+    with suppress(StoreError):  # one that cannot be read is drawn anew
+        before = Bank(store).spec
+    before = before or DEFAULT
+    spec = BankSpec(
+        variants=before.variants if variants is None else variants,
+        start_scales=before.start_scales if start_scales is None else tuple(dict.fromkeys(start_scales)),
+        seed=before.seed if seed is None else seed,
+    )
+    if not _is_int(spec.variants) or not 1 <= spec.variants <= 10_000:
+        raise ConfigError(f"expected 1 to 10,000 variants, got {spec.variants!r}")
+    if not spec.start_scales or not all(_is_int(scale) or scale in START_WORDS for scale in spec.start_scales):
+        raise ConfigError(
+            f"expected one start scale or more, integers or {', '.join(START_WORDS)}, got {list(spec.start_scales)!r}"
+        )
+    if not _is_int(spec.seed) or not 0 <= spec.seed < 2**63:
+        raise ConfigError(f"expected a seed in 0..2^63-1, got {spec.seed!r}")
+    if refresh is not None and not 0.0 < refresh <= 1.0:
+        raise ConfigError(f"expected refresh to be a share of the bank, above 0 and at most 1, got {refresh!r}")
+    return spec
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _entries(store: Store, spec: BankSpec) -> tuple[list[Entry], list[tuple[str, str]]]:
+    """What the bank has to hold, and the pyramids that it cannot. Raises `MissingPyramidError` where none is left."""
+    entries: list[Entry] = []
+    failed = []
+    for key in store.keys():
+        try:
+            entries += _entries_of(store.manifest(key), spec)
+        except (StoreError, StartScaleError) as error:
+            failed.append((key, str(error)))
+    if not entries and not failed:
+        raise MissingPyramidError(f"there are no pyramids in {store.location}: fit images with `singan-aug fit` first")
+    return entries, failed
+
+
+def _entries_of(manifest: Manifest, spec: BankSpec) -> list[Entry]:
+    """One for each start scale, each once. Raises `StartScaleError` where the pyramid lacks one."""
+    scales = len(manifest.scale_sizes)
+    return [
+        Entry(
+            key=manifest.key,
+            start_scale=start,
+            scales=scales,
+            height=manifest.scale_sizes[-1][0],
+            width=manifest.scale_sizes[-1][1],
+            channels=manifest.channels,
+            turn_code=manifest.turn_code,
+            weights_checksum=manifest.weights_checksum,
+        )
+        for start in sorted({resolve_start_scale(start, scales) for start in spec.start_scales})
+    ]
+
+
+def _jobs(jobs: int | None, slots: Sequence[Slot], entries: Sequence[Entry]) -> int:
+    if jobs is None:
+        load = sum(entries[slot.entry].height * entries[slot.entry].width for slot in slots)
+        jobs = min(joblib.cpu_count(), max(1, round(load / WORKER_PX)))
+    return max(1, min(jobs, math.ceil(len(slots) / DRAWN_AT_ONCE)))
+
+
+Task = tuple[tuple[int, ...], str, str, tuple[tuple[int, int], ...]]
+
+
+def _tasks(slots: Sequence[Slot], entries: Sequence[Entry], seed: int, location: str) -> Iterator[Task]:
+    """(numbers of slots, store, key, (start scale, seed) of each), a pyramid's slots together."""
+    if not slots:
+        return
+    from singan_aug.pyramid.noise import derive_seed  # torch
+
+    def key_of(number: int) -> str:
+        return entries[slots[number].entry].key
+
+    for key, group in groupby(sorted(range(len(slots)), key=key_of), key_of):
+        numbers = list(group)
+        for first in range(0, len(numbers), DRAWN_AT_ONCE):
+            some = numbers[first : first + DRAWN_AT_ONCE]
+            starts = [entries[slots[number].entry].start_scale for number in some]
+            seeds = [
+                derive_seed("bank", seed, key, start, slots[number].place, slots[number].round)
+                for number, start in zip(some, starts, strict=True)
+            ]
+            yield tuple(some), location, key, tuple(zip(starts, seeds, strict=True))
+
+
+def _draw(
+    numbers: tuple[int, ...], location: str, key: str, wanted: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, ...], list[tuple[int, Pixels]] | str]:
+    """The numbers, and (seed, pixels) of each; or why the pyramid cannot be drawn from."""
+    from singan_aug.pyramid import draw
+
+    try:
+        pyramid = open_store(location).load(key)
+    except StoreError as error:
+        return numbers, str(error)
+    return numbers, [(seed, to_pixels(draw(pyramid, 1, start, seed=seed)[0])) for start, seed in wanted]
+
+
+def _seconds_per_px(store: Store, entries: Sequence[Entry]) -> float:
+    """Process seconds that a pixel of a draw takes, on a few pyramids."""
+    spent_sec = pixels = 0.0
+    for entry in entries[:: math.ceil(len(entries) / TRIAL_ENTRIES)]:
+        _draw((0,), store.location, entry.key, ((entry.start_scale, 0),))  # the first draw of a process is slower
+        started_sec = time.process_time()
+        _draw((0,), store.location, entry.key, ((entry.start_scale, 0),))
+        spent_sec += time.process_time() - started_sec
+        pixels += entry.height * entry.width
+    return spent_sec / pixels

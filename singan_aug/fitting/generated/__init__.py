@@ -1,0 +1,1 @@
+"""How generated scales are trained."""

@@ -1,0 +1,118 @@
+"""Image files: decoded by fixed rules."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from singan_aug.errors import ImageError
+from singan_aug.images.arrays import ALPHA_MODES, WIDE_INTEGER_MODES, Pixels, is_grey, to_pixels
+
+__all__ = ["IMAGE_SUFFIXES", "LoadedImage", "load_image", "map_images", "quiet_decoding"]
+
+T = TypeVar("T")
+# What a walk through a folder takes for an image; a file named outright is tried whatever its suffix.
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
+_EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """A decoded file: its pixels, upright, and what had to be done to get them."""
+
+    pixels: Pixels  # [H, W, 1 or 3]
+    notes: tuple[str, ...]  # one clause for each conversion, "" left out
+
+
+def load_image(path: Path | str) -> LoadedImage:
+    """Decode one file by fixed rules, the ones torchvision's `ImageFolder` follows, but for these:
+
+    EXIF rotation is applied; 16-bit values are divided by 257, floats in [0, 1] multiplied by 255; of several frames
+    the first is taken; transparency is dropped; an RGB image whose three channels are equal counts as grey.
+
+    Raises `ImageError` that says what was found: not an image, truncated, empty, unreadable, too large.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError("expected an image, got an empty file (0 bytes): restore or delete it")
+        with Image.open(path) as image:
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise Image.DecompressionBombError
+            return _decode(image)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        what = "a link to nothing" if path.is_symlink() else "no such file"
+        raise ImageError(f"expected an image, got {what}: restore or remove it") from None
+    except PermissionError:
+        raise ImageError("no permission to read it: change its mode or owner") from None
+    except IsADirectoryError:
+        raise ImageError("expected a file, got a folder") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the latter where warnings are errors
+        limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise ImageError(f"more than {limit:.0f} million pixels: shrink it first") from None
+    except UnidentifiedImageError:
+        raise ImageError("not an image that Pillow can read: convert it to PNG or JPEG") from None
+    except MemoryError:
+        raise ImageError("too large for this machine's memory: shrink it first") from None
+    except Exception as error:  # whatever Pillow's decoders raise on damaged files: a dozen types, no common base
+        raise ImageError(f"broken or truncated ({error}): restore it from its source") from None
+
+
+def map_images(look: Callable[[Path, LoadedImage | ImageError], T], paths: Iterable[Path]) -> list[T]:
+    """`look` at every file, decoded as `load_image` does, or at the error that it would raise; several at once."""
+
+    def load_and_look(path: Path) -> T:
+        try:
+            loaded: LoadedImage | ImageError = load_image(path)
+        except ImageError as error:
+            loaded = error
+        return look(path, loaded)
+
+    with quiet_decoding(), ThreadPoolExecutor() as pool:
+        return list(pool.map(load_and_look, paths))
+
+
+@contextmanager
+def quiet_decoding() -> Iterator[None]:
+    """Without Pillow's warnings of odd metadata and large files; `load_image` looks at the size itself.
+
+    The filters of warnings belong to the whole process: this is for whoever decodes, around all threads that do.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def _decode(image: Image.Image) -> LoadedImage:
+    notes = []
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        notes.append(f"first of {frames} frames")
+    image.load()
+    if image.mode in WIDE_INTEGER_MODES:
+        notes.append("16 bits reduced to 8")
+    elif image.mode == "F":
+        notes.append("floats multiplied by 255")
+    elif image.mode in ALPHA_MODES or "transparency" in image.info:
+        notes.append("transparency dropped")
+    elif image.mode not in {"L", "RGB", "1", "P"}:
+        notes.append(f"{image.mode} converted to RGB")
+    if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
+        notes.append("turned upright by its EXIF tag")
+        image = ImageOps.exif_transpose(image)
+    pixels = to_pixels(image)[..., :3]
+    if pixels.shape[-1] == 3 and is_grey(pixels):
+        pixels = pixels[..., :1]
+    return LoadedImage(np.ascontiguousarray(pixels), tuple(notes))

@@ -1,0 +1,1 @@
+"""Copied scales: patches of the source."""

@@ -1,0 +1,1 @@
+"""Generated scales: small networks, trained."""

@@ -1,0 +1,86 @@
+"""The two networks of a scale, built from registered blocks by plain keyword arguments."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from singan_aug.config import FitConfig
+from singan_aug.errors import ConfigError
+from singan_aug.pyramid.generated.blocks import BLOCKS, KERNEL_PX, conv3x3
+
+__all__ = ["Critic", "Generator", "generator_from"]
+
+PADDINGS = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
+
+
+def _layers(channels: int, width: int, layers: int, block: str, batch_norm: bool, outputs: int) -> nn.Sequential:
+    build = BLOCKS[block]
+    hidden = [build(channels if i == 0 else width, width, batch_norm) for i in range(layers - 1)]
+    return nn.Sequential(*hidden, conv3x3(width, outputs))
+
+
+class Generator(nn.Module):
+    """Residual generator of one scale (Shaham et al. 2019, eq. 4): x = entering + psi(entering + noise).
+
+    `layers` layers of 3x3 see 2 * layers + 1 pixels; the input is padded once, so the output has the input's size.
+    """
+
+    def __init__(
+        self,
+        channels: int,  # of the image: 1, 3 or 4
+        *,
+        width: int,  # hidden channels
+        layers: int,
+        block: str,
+        batch_norm: bool,
+        padding: str,  # zeros, reflect or replicate
+    ) -> None:
+        super().__init__()
+        if padding not in PADDINGS:
+            raise ConfigError(f"expected a padding out of {', '.join(sorted(PADDINGS))}, got {padding!r}")
+        self.body = _layers(channels, width, layers, block, batch_norm, channels)
+        self.padding = PADDINGS[padding]
+        self.pad_px = layers * (KERNEL_PX // 2)
+
+    def forward(
+        self,
+        entering: Tensor,  # [N, C, H, W] in about [-1, 1]: the output of the scale below, upsampled
+        noise: Tensor,  # [N, C, H, W], its amplitude applied
+        window: tuple[slice, slice] | None = None,  # rows and columns: compute this part of the output alone
+    ) -> Tensor:
+        """[N, C, H, W], or the window of it: the same pixels as the whole has there."""
+        # An image no larger than what it would be padded with has nothing to reflect.
+        mode = "replicate" if self.padding == "reflect" and min(entering.shape[-2:]) <= self.pad_px else self.padding
+        padded = F.pad(entering + noise, (self.pad_px,) * 4, mode=mode)
+        if window is not None:
+            rows, columns = (slice(side.start, side.stop + 2 * self.pad_px) for side in window)
+            padded = padded[..., rows, columns]
+            entering = entering[..., window[0], window[1]]
+        residual: Tensor = self.body(padded)
+        return entering + residual.tanh()
+
+
+class Critic(nn.Module):
+    """Patch critic: a map of scores, one for each receptive field; its mean is the score of the image."""
+
+    def __init__(self, channels: int, *, width: int, layers: int, block: str, batch_norm: bool) -> None:
+        super().__init__()
+        self.body = _layers(channels, width, layers, block, batch_norm, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, 1, H - 2 * layers, W - 2 * layers]."""
+        scores: Tensor = self.body(image)
+        return scores
+
+
+def generator_from(config: FitConfig, channels: int, width: int) -> Generator:
+    """The generator that a config describes, with unset weights."""
+    return Generator(
+        channels,
+        width=width,
+        layers=config.layers,
+        block=config.block,
+        batch_norm=config.batch_norm,
+        padding=config.padding,
+    )

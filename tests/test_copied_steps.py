@@ -1,0 +1,115 @@
+"""The compiled steps of a draw give what torch's give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from singan_aug.config import FitConfig
+from singan_aug.fitting import fit
+from singan_aug.pyramid import draw
+from singan_aug.pyramid.copied import steps_numba, steps_torch
+from singan_aug.pyramid.copied.scale import CopiedScale
+from singan_aug.pyramid.resample import RESAMPLERS, blur, resize
+from singan_aug.pyramid.sizes import Size
+from tests.conftest import make_photo
+
+SIZES: list[tuple[Size, Size]] = [((20, 27), (31, 40)), ((9, 9), (9, 9)), ((6, 11), (7, 5)), ((1, 1), (4, 3))]
+
+
+def _numbers(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _pieces(own: Size, size: Size, n: int = 2) -> Tensor:
+    """Coordinates of a canvas made of pieces of a source."""
+    blocks = torch.randint(-4, 5, (n, 2, -(-size[0] // 5), -(-size[1] // 4)), generator=_numbers()).float()
+    shift = blocks.repeat_interleave(5, 2).repeat_interleave(4, 3)[..., : size[0], : size[1]]
+    return steps_torch.placed(shift, own, mirrored=False)
+
+
+@pytest.mark.parametrize(("own", "size"), SIZES)
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_canvases_are_placed_alike(own: Size, size: Size, mirrored: bool) -> None:
+    shift = 3 * torch.randn(2, 2, *size, generator=_numbers())
+    wanted, found = (steps.placed(shift, own, mirrored=mirrored) for steps in (steps_torch, steps_numba))
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize(("below", "own"), SIZES)
+@pytest.mark.parametrize("size", [(31, 40), (17, 60)])
+def test_coordinates_are_followed_alike(below: Size, own: Size, size: Size) -> None:
+    origin = _pieces(below, (12, 15))
+    wanted, found = (steps.followed(origin, below, own, size) for steps in (steps_torch, steps_numba))
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("patch_px", [1, 5])
+@pytest.mark.parametrize("size", [(31, 40), (2, 3)])
+def test_the_same_places_are_improved_to_the_same(channels: int, patch_px: int, size: Size) -> None:
+    own = (24, 33)
+    origin = _pieces(own, size)
+    seen = torch.randn(2, channels, *size, generator=_numbers(1))
+    described = torch.randn(own[0] + 9, own[1] + 4, 16, generator=_numbers(2)).bfloat16()
+    described[:2] = described[-7:] = described[:, :2] = described[:, -2:] = 1e3
+    basis = torch.randn(16, channels, patch_px, patch_px, generator=_numbers(3))
+    wanted, found = (
+        steps.improved(seen, origin, described, steps.packed_basis(basis), 30.0) for steps in (steps_torch, steps_numba)
+    )
+    assert torch.equal(found, wanted)
+    assert min(size) < 5 or not torch.equal(found, origin)
+
+
+def test_pixels_that_fit_keep_their_places() -> None:
+    origin = _pieces((24, 33), (31, 40))
+    described = torch.zeros(33, 37, 16).bfloat16()
+    basis = steps_numba.packed_basis(torch.ones(16, 1, 3, 3))
+    assert torch.equal(steps_numba.improved(torch.zeros(2, 1, 31, 40), origin, described, basis, 0.0), origin)
+
+
+@pytest.mark.parametrize("how", list(RESAMPLERS))
+@pytest.mark.parametrize(("own", "size"), [*SIZES, ((40, 31), (20, 12))])
+def test_images_are_resized_alike(own: Size, size: Size, how: str) -> None:
+    image = torch.randn(2, 3, *own, generator=_numbers())
+    torch.testing.assert_close(steps_numba.resized(image, size, how), resize(image, size, how), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(31, 40), (3, 2)])
+def test_pixels_are_copied_and_blended_alike(channels: int, size: Size) -> None:
+    source = torch.rand(1, channels, 24, 33, generator=_numbers()) - 0.5
+    low = blur(source[:, :3], 3.0)
+    origin = _pieces((24, 33), size)
+    made: dict[str, list[Tensor]] = {"copied": [], "blended": []}
+    for steps in (steps_torch, steps_numba):
+        colours = steps.packed_colours(source, low, blur(low, 3.0))
+        made["copied"].append(steps.copied(origin, colours, channels))
+        made["blended"].append(steps.blended(origin, colours, channels, 3.0))
+    assert torch.equal(*made["copied"])
+    torch.testing.assert_close(*made["blended"], rtol=0, atol=5e-6)
+    assert not torch.equal(made["copied"][0], made["blended"][0])
+
+
+@pytest.mark.parametrize("step_px", [0, 3])
+def test_the_curl_of_a_stream_function(step_px: int) -> None:
+    stream = torch.randn(8, 10, generator=_numbers()).double()
+    across, down = stream.diff(dim=1), stream.diff(dim=0)
+    wanted = 2.5 * torch.stack([across[1:] + across[:-1], -(down[:, 1:] + down[:, :-1])]) / 2
+    if step_px:
+        wanted = (wanted / step_px).round() * step_px
+    torch.testing.assert_close(steps_numba.curl(stream.float(), 2.5, step_px)[0], wanted.float(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"seam_blend_px": 0.0}, {"shift_step_px": 0}])
+def test_whole_draws_are_nearly_the_same(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    config = FitConfig(kind="patches", coarsest_px=20, scale_factor=0.6, patch_px=5, **changes)
+    photo = make_photo(52, 70)
+    compiled = draw(fit(photo, config), 2, seed=5)
+    monkeypatch.setattr(CopiedScale, "_steps", steps_torch)
+    by_torch = draw(fit(photo, config), 2, seed=5)
+    # Where two places are equally good, rounding decides.
+    assert float(((compiled - by_torch).abs().amax(1) > 0.02).float().mean()) < 0.03
