@@ -55,7 +55,7 @@ def _photo(size: tuple[int, int]) -> Image.Image:
 
 def _singan_size(size: tuple[int, int]) -> Pyramid:
     """The paper's networks, after one cheap step each: what their weights are plays no part in what a draw costs."""
-    brief = {"steps_coarsest": 1, "steps_finer": 1, "critic_updates": 0, "generator_updates": 1, "crop_px": 24}
+    brief = {"steps_coarsest": 1, "steps_finer": 1, "critic_updates": 0, "generator_updates": 1}
     # Over the source, so that nobody takes the draws of untrained networks for collapsed ones.
     return fit(_photo(size), paper(objective="sliced_wasserstein", anchor="blurred", learning_rate=1e-6, **brief))
 

@@ -332,14 +332,14 @@ def _noise(rng: np.random.Generator, side: int = 60) -> Pixels:
 def _synthetic(manifest: Manifest, place: Path, rng: np.random.Generator) -> list[Pixels]:
     """Write manifests of noise images into a store's folder; the first two hundred images."""
     kept = []
-    tints = bytes([128]) * (len(base64.b64decode(manifest.sketch)) - 60 * 60)
+    tints = bytes([128]) * (len(base64.b64decode(manifest.descriptor)) - 60 * 60)
     for number in range(ENTRIES):
         pixels = _noise(rng)
         key = f"{rng.bytes(16).hex()}{manifest.key[32:]}"
-        sketch = base64.b64encode(pixels.tobytes() + tints).decode()
+        descriptor = base64.b64encode(pixels.tobytes() + tints).decode()
         entry = place / "pyramids" / key[:2] / key
         entry.mkdir(parents=True)
-        changed = manifest.model_copy(update={"key": key, "fingerprint": key[:32], "sketch": sketch})
+        changed = manifest.model_copy(update={"key": key, "fingerprint": key[:32], "descriptor": descriptor})
         (entry / "manifest.json").write_text(changed.to_json())
         if number < 200:
             kept.append(pixels)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from singan_aug.config import fast as fast
     from singan_aug.config import paper as paper
     from singan_aug.config import smooth as smooth
-    from singan_aug.config import trained as trained
     from singan_aug.dataset import fit_dataset as fit_dataset
     from singan_aug.fitting import fit as fit
     from singan_aug.fitting import fit_batch as fit_batch
@@ -54,7 +53,6 @@ __all__ = [
     "paper",
     "reconstruct",
     "smooth",
-    "trained",
 ]
 
 __getattr__, _, _ = lazy_loader.attach(
@@ -62,7 +60,7 @@ __getattr__, _, _ = lazy_loader.attach(
     submodules=["errors"],
     submod_attrs={
         "bank": ["draw_bank"],
-        "config": ["FitConfig", "best", "fast", "paper", "smooth", "trained"],
+        "config": ["FitConfig", "best", "fast", "paper", "smooth"],
         "dataset": ["fit_dataset"],
         "fitting": ["fit", "fit_batch"],
         "pyramid": ["Pyramid", "draw", "reconstruct"],

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from typing import Annotated, Any
 
 import xxhash
@@ -12,31 +10,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from singan_aug.errors import ConfigError
 
-__all__ = ["PRESETS", "FitConfig", "best", "fast", "paper", "preset", "smooth", "trained"]
-
-PRIORS = ("photos", "dataset")
-PRIOR_FILE = re.compile(r"(?s:.+)#(?P<checksum>[0-9a-f]{32})")
+__all__ = ["PRESETS", "FitConfig", "best", "fast", "paper", "preset", "smooth"]
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]  # -0.0 is 0.0
-
-
-def _named_prior(prior: str | None) -> str | None:
-    """A file as FILE#CHECKSUM, so that what it held when it was named is what is meant. Raises ValueError."""
-    if prior in PRIORS or prior is None or PRIOR_FILE.fullmatch(prior):
-        return prior
-    try:
-        return f"{prior}#{xxhash.xxh3_128_hexdigest(Path(prior).read_bytes())}"
-    except OSError as error:
-        names = " or ".join(map(repr, PRIORS))
-        raise ValueError(
-            f"expected {names}, or a file that `singan-aug prior train` wrote ({error.strerror})"
-        ) from None
-
-
-PriorName = Annotated[str | None, AfterValidator(_named_prior)]
 
 
 class FitConfig(BaseModel):
@@ -74,12 +53,8 @@ class FitConfig(BaseModel):
     width: Positive = 32  # channels of the coarsest scale
     width_max: Positive = 128  # channels are never more
     width_doubles_every: Annotated[int, Field(ge=0)] = 4  # scales after which the width doubles; 0: never
-    width_fine: Annotated[int, Field(ge=0)] = 0  # channels of the finer half of the scales instead; 0: as above
     batch_norm: bool = True  # BatchNorm after each hidden convolution
     padding: str = "zeros"  # what surrounds a generator's input: zeros, reflect or replicate
-    prior: PriorName = (
-        None  # where training starts: None, random weights; "photos", "dataset", or a file (docs/prior.md)
-    )
 
     # Between scales, and what enters the coarsest one (pyramid/resample.py, pyramid/noise.py)
     resample: str = "bicubic"  # registered resampling
@@ -89,7 +64,6 @@ class FitConfig(BaseModel):
     noise_coarsest: NonNegative = 1.0  # amplitude at the coarsest scale
     noise_coarsest_shared: bool = True  # one channel of noise there, repeated to all
     noise_gain: NonNegative = 0.1  # finer scales: times the RMSE of the upsampled reconstruction
-    source_enters: bool = False  # the source enters each scale for the reconstruction, not what is made of it below
 
     # Objective (fitting/generated/losses.py, fitting/generated/objectives.py)
     objective: str = "wgan_gp"  # registered training objective
@@ -109,10 +83,8 @@ class FitConfig(BaseModel):
     learning_rate_drop: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # factor of that drop, or at the end of a decay
     beta1: Decay = 0.5  # Adam
     beta2: Decay = 0.999  # Adam
-    crop_px: Annotated[int, Field(ge=0)] = 0  # side of the training crops; 0: the whole image
     batch: Positive = 1  # draws in each update
     refresh_steps: Positive = 1  # iterations for which a draw of the scales below is kept
-    mixed_starts: bool = False  # that draw starts at any scale below, or is what the source gives; else at scale 0
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
@@ -155,29 +127,10 @@ class FitConfig(BaseModel):
     def digest(self) -> str:
         """32 hexadecimal digits (xxh3-128), equal exactly when the configs are equal.
 
-        Over the fields that differ from their defaults, so that a field added later changes no digest; of a prior that
-        is a file, over its checksum, wherever it lies.
+        Over the fields that differ from their defaults, so that a field added later changes no digest.
         """
         changed = self.model_dump(exclude_defaults=True)
-        if self.prior_checksum:
-            changed["prior"] = self.prior_checksum
         return xxhash.xxh3_128_hexdigest(json.dumps(changed, sort_keys=True).encode())
-
-    def portable(self) -> FitConfig:
-        """The same, but a prior's file is named without its folder: as a pyramid keeps it. The digest is the same."""
-        file = self.prior_file
-        return self if file is None else self.replace(prior=f"{file.name}#{self.prior_checksum}")
-
-    @property
-    def prior_checksum(self) -> str:
-        """xxh3-128 of the prior's file; "" where the prior is none or has a name."""
-        found = PRIOR_FILE.fullmatch(self.prior or "")
-        return found["checksum"] if found else ""
-
-    @property
-    def prior_file(self) -> Path | None:
-        """The prior's file; None where the prior is none or has a name."""
-        return Path((self.prior or "").rpartition("#")[0]) if self.prior_checksum else None
 
 
 def _explain(error: ValidationError) -> str:
@@ -209,42 +162,7 @@ def smooth(**changes: Any) -> FitConfig:
     return fast(**{"shift_px": 1.6, "shift_step_px": 0, **changes})
 
 
-def trained(**changes: Any) -> FitConfig:
-    """Generators learned within a minute: no critic, thin networks, few steps from weights that 27 photos taught."""
-    recipe = {
-        "scale_factor": 0.45,
-        "width_doubles_every": 0,
-        "width_fine": 16,
-        "batch_norm": False,
-        "padding": "reflect",
-        "prior": "photos",
-        "anchor": "blurred",
-        "anchor_blur_px": 1.5,
-        "noise": "local",
-        "noise_coarsest": 0.3,
-        "noise_coarsest_shared": False,
-        "noise_gain": 1.5,
-        "source_enters": True,
-        "objective": "sliced_wasserstein",
-        "objective_weight": 40.0,
-        "reconstruction_weight": 40.0,
-        "schedule": "cosine",
-        "steps_coarsest": 500,
-        "steps_finer": 250,
-        "critic_updates": 0,
-        "generator_updates": 1,
-        "learning_rate": 5e-3,
-        "learning_rate_drop": 0.05,
-        "beta1": 0.9,
-        "beta2": 0.99,
-        "crop_px": 96,
-        "refresh_steps": 5,
-        "mixed_starts": True,
-    }
-    return FitConfig(**{**recipe, **changes})
-
-
-PRESETS = {"best": best, "fast": fast, "paper": paper, "smooth": smooth, "trained": trained}
+PRESETS = {"best": best, "fast": fast, "paper": paper, "smooth": smooth}
 
 
 def preset(name: str, **changes: Any) -> FitConfig:

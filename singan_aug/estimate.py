@@ -50,7 +50,7 @@ def _seconds_per_load(largest: Todo, config: FitConfig) -> float:
     Where a few steps at that size would take long, at half of it, or a quarter, ...
     """
     steps = {name: min(4, getattr(config, name)) for name in ("steps_coarsest", "steps_finer")}
-    brief = config.replace(**steps, prior=None)  # which costs nothing to start from
+    brief = config.replace(**steps)
     height, width = largest.size
     while (
         fit_load((height, width), largest.channels, brief) > TRIAL_LOAD and min(height, width) >= 2 * config.coarsest_px

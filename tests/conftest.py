@@ -42,7 +42,6 @@ def quick(**changes: Any) -> FitConfig:
         "learning_rate": 2e-3,
         "learning_rate_drop": 0.05,
         "beta1": 0.9,
-        "crop_px": 24,
         "refresh_steps": 2,
     }
     return FitConfig(**{**values, **changes})

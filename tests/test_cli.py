@@ -516,7 +516,7 @@ def test_ls_names_a_broken_entry_and_lists_the_others(store: DirectoryStore) -> 
 def test_show_tells_what_is_known(fitted: DirectoryStore, photos: Path) -> None:
     key = _key_of(fitted, "red fox.png")
     shown = json.loads(_run("show", photos / "red fox.png", "--cache", fitted.root, "--json").stdout)
-    assert shown == fitted.manifest(key).model_dump(mode="json", exclude={"sketch"})
+    assert shown == fitted.manifest(key).model_dump(mode="json", exclude={"descriptor"})
     text = _run("show", key[:10], "--cache", fitted.root).stdout
     assert f'key: "{key}"' in text
     assert 'name: "red fox.png"' in text

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
@@ -17,10 +15,9 @@ from singan_aug.config import FitConfig, fast, paper
 from singan_aug.errors import ConfigError, FitDivergedError, ImageError, SinGANAugError
 from singan_aug.fitting import FitEvent, fit, fit_work
 from singan_aug.fitting.generated.objectives import OBJECTIVES
-from singan_aug.fitting.generated.schedule import crop_window, learning_rate, scale_steps
+from singan_aug.fitting.generated.schedule import learning_rate, scale_steps
 from singan_aug.images import Pixels, refuse_constant
 from singan_aug.pyramid import Pyramid, draw, reconstruct
-from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.sizes import scale_sizes
 from tests.conftest import PHOTO_SIZE, convolutional_scales, make_photo, quick, quick_paper, z_star
 
@@ -202,7 +199,7 @@ def test_training_moves_the_weights() -> None:
 
 
 def test_more_steps_reconstruct_better() -> None:
-    config = quick(learning_rate=5e-3, objective_weight=0.0, crop_px=0)
+    config = quick(learning_rate=5e-3, objective_weight=0.0)
     short, long = (
         fit(SMALL, config.replace(steps_coarsest=steps, steps_finer=steps)).provenance["reconstruction_rmse"]
         for steps in (1, 40)
@@ -396,8 +393,8 @@ def test_an_unknown_part_is_noticed_before_training(part: str) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [quick_paper(coarsest_px=8), quick_paper(crop_px=8), quick(layers=16)],
-    ids=["coarsest", "crop", "padding"],
+    [quick_paper(coarsest_px=8), quick(layers=16)],
+    ids=["coarsest", "padding"],
 )
 def test_networks_deeper_than_their_input_are_fitted_or_refused(config: FitConfig) -> None:
     try:
@@ -428,21 +425,6 @@ def test_a_fit_that_fails_gives_the_threads_back(scripted: Register) -> None:
     with pytest.raises(FitDivergedError):
         fit(SMALL, quick(objective="scripted"))
     assert torch.get_num_threads() == 2
-
-
-@given(st.tuples(st.integers(1, 60), st.integers(1, 60)), st.integers(0, 70), st.integers(0, 2**31))
-@settings(deadline=None)
-def test_a_crop_lies_inside_and_is_as_large_as_it_can_be(size: tuple[int, int], crop_px: int, seed: int) -> None:
-    window = crop_window(size, crop_px, generator_for(seed))
-    for side, part in zip(size, window, strict=True):
-        assert 0 <= part.start < part.stop <= side
-        assert part.stop - part.start == (min(side, crop_px) if crop_px else side)
-
-
-def test_crops_reach_every_position() -> None:
-    rng = generator_for("crops")
-    starts = {crop_window((12, 10), 8, rng)[0].start for _ in range(200)}
-    assert starts == set(range(5))
 
 
 def test_the_coarsest_scale_has_its_own_steps() -> None:
@@ -484,7 +466,6 @@ def test_the_load_grows_with_steps_width_batch_and_channels() -> None:
     assert load(steps_coarsest=8, steps_finer=6) == pytest.approx(2 * load())
     assert load(width=16) > load()
     assert load(batch=2) > load()
-    assert load(crop_px=12) < load()
     assert load(channels=1) < load()
 
 

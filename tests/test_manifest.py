@@ -31,7 +31,7 @@ VALUES: dict[str, Any] = {
     "weights_dtype": "float16",
     "weights_bytes": 12345,
     "weights_checksum": "f" * 32,
-    "sketch": "AAEC",
+    "descriptor": "AAEC",
 }
 MANIFEST = Manifest(**VALUES)
 TEXT = MANIFEST.to_json()

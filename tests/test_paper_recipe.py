@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from singan_aug.config import FitConfig, paper
-from singan_aug.fitting import fit, training
+from singan_aug.fitting import fit
+from singan_aug.fitting.generated import training
 from singan_aug.fitting.generated.losses import (
     critic_loss,
     generator_loss,
@@ -62,7 +63,6 @@ RECIPE: dict[str, Any] = {
     "learning_rate_drop": 0.1,
     "beta1": 0.5,
     "beta2": 0.999,
-    "crop_px": 0,
     "batch": 1,
 }
 
@@ -364,8 +364,8 @@ def _first_gradients(steps: list[Step], of_critic: bool, **changes: Any) -> list
 
 def _assert_sum(whole: list[Tensor], part: list[Tensor], share: float, other: list[Tensor]) -> None:
     # Terms that cancel leave rounding errors of the size of the largest one. Those of a bias before BatchNorm cancel
-    # wholly: what is left of its gradient is rounding, and differs from processor to processor.
-    rounding = torch.finfo(torch.float32).eps * max(float(a.abs().max()) for a in (*whole, *part, *other))
+    # wholly: what is left of its gradient is rounding, differs from processor to processor, and is in all three.
+    rounding = 3 * torch.finfo(torch.float32).eps * max(float(a.abs().max()) for a in (*whole, *part, *other))
     for a, b, c in zip(whole, part, other, strict=True):
         torch.testing.assert_close(a, b + share * c, rtol=1e-3, atol=1e-4 * float(a.abs().max()) + rounding)
 

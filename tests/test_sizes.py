@@ -165,11 +165,3 @@ def test_too_elongated_an_image_is_refused_with_both_sizes() -> None:
 
 def test_the_smallest_side_is_accepted() -> None:
     assert working_size((SMALLEST_SIDE_PX, 250), paper()) == (SMALLEST_SIDE_PX, 250)
-
-
-@pytest.mark.parametrize(
-    ("count", "widths"),
-    [(1, (8,)), (2, (8, 4)), (3, (8, 8, 4)), (4, (8, 8, 4, 4)), (5, (8, 8, 8, 4, 4)), (6, (8, 8, 8, 4, 4, 4))],
-)
-def test_the_finer_half_may_have_another_width(count: int, widths: tuple[int, ...]) -> None:
-    assert scale_widths(count, FitConfig(width=8, width_doubles_every=0, width_fine=4)) == widths

@@ -12,4 +12,3 @@ from singan_aug.cli import store as store  # isort: skip
 from singan_aug.cli import score as score  # isort: skip
 from singan_aug.cli import bank as bank  # isort: skip
 from singan_aug.cli import demo as demo  # isort: skip
-from singan_aug.cli import prior as prior  # isort: skip

@@ -45,14 +45,6 @@ def fit(
             show_default=False,
         ),
     ] = None,
-    prior: Annotated[
-        str | None,
-        typer.Option(
-            help="Where trained generators start: photos, dataset (learned from these images first), none, or a file "
-            "that `singan-aug prior train` wrote. Default: the preset's.",
-            show_default=False,
-        ),
-    ] = None,
     jobs: Jobs = None,
     device: Device = "cpu",
     seed: Seed = 0,
@@ -70,8 +62,6 @@ def fit(
         if not path.exists() and not path.is_symlink():
             raise ConfigError(f"expected image files or folders, got {path}: there is no such file or folder")
     changes: dict[str, Any] = {"seed": seed} | ({"finest_px": max_size} if max_size is not None else {})
-    if prior is not None:
-        changes["prior"] = None if prior == "none" else prior
     config = preset(preset_name, **changes)
     check_device(device)
     store = open_store(cache)

@@ -44,7 +44,7 @@ def list_pyramids(cache: Cache = None, as_json: AsJson = False) -> None:
 
 
 def _described(manifest: Manifest) -> dict[str, Any]:
-    return manifest.model_dump(mode="json", exclude={"sketch"})  # 5 KB that tell a reader nothing
+    return manifest.model_dump(mode="json", exclude={"descriptor"})  # 5 KB that tell a reader nothing
 
 
 @app.command()

@@ -4,11 +4,9 @@ from singan_aug.dataset._events import Event, FitReport, OnEvent, Outcome, Plan,
 from singan_aug.dataset._find import Found, find_images
 from singan_aug.dataset._fit import fit_dataset
 from singan_aug.dataset._plan import plan_dataset
-from singan_aug.dataset._prior import PRIOR_IMAGES, prior_images
 from singan_aug.dataset._processes import choose_jobs
 
 __all__ = [
-    "PRIOR_IMAGES",
     "Event",
     "FitReport",
     "Found",
@@ -21,5 +19,4 @@ __all__ = [
     "find_images",
     "fit_dataset",
     "plan_dataset",
-    "prior_images",
 ]

@@ -9,7 +9,6 @@ from singan_aug.config import FitConfig, fast
 from singan_aug.dataset._batches import DEVICE_BATCH, fit_in_batches
 from singan_aug.dataset._events import FitReport, OnEvent
 from singan_aug.dataset._plan import plan_dataset
-from singan_aug.dataset._prior import PRIOR_IMAGES, prior_images, with_known_prior, with_learned_prior
 from singan_aug.dataset._processes import fit_side_by_side
 from singan_aug.lookup import PerceptualIndex
 from singan_aug.store import Store, open_store
@@ -26,14 +25,13 @@ def fit_dataset(
     jobs: int | None = None,  # fits side by side; by default one for each core that has enough to do
     device: str = "cpu",
     batch_images: int | None = None,  # at once in this process instead; by default DEVICE_BATCH on a GPU
-    prior_steps: int = 2000,  # at each depth, where a prior is learned first
     limit: int | None = None,  # look at this many images at most
     on_event: OnEvent | None = None,
 ) -> FitReport:
     """Fit a pyramid to every image that has none yet, and store it.
 
     On the CPU they are fitted side by side in `jobs` processes; on another device, or with `batch_images` of more than
-    one, so many at once in this one. With `prior="dataset"` a prior is learned from them first, once for a store.
+    one, so many at once in this one.
 
     One image that cannot be fitted never stops the others. Interrupting loses only the fits under way: what is stored
     stays, and the same call continues. Two calls on one store share the work, each image fitted by one of them.
@@ -53,11 +51,6 @@ def fit_dataset(
     config = config or fast()
     store = open_store(store) if not isinstance(store, Store) else store
     notify: OnEvent = on_event or (lambda _: None)
-    paths = tuple(paths)
-    config = with_known_prior(config, store)
-    if config.prior == "dataset":
-        chosen = prior_images(paths, config, limit=limit)[:PRIOR_IMAGES]
-        config = with_learned_prior(config, store, chosen, prior_steps, device, notify)
     plan = plan_dataset(paths, store, config, masks=masks, limit=limit)
     notify(plan)
     outcomes = list(plan.known)

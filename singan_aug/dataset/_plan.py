@@ -9,7 +9,6 @@ from singan_aug.annotations import Masks, MaskSource, find_masks
 from singan_aug.config import FitConfig
 from singan_aug.dataset._events import Outcome, Plan, Todo
 from singan_aug.dataset._find import find_images
-from singan_aug.dataset._prior import with_known_prior
 from singan_aug.errors import ConfigError, ImageError, LabelError
 from singan_aug.images import LoadedImage, map_images, refuse_constant
 from singan_aug.pyramid.sizes import working_size
@@ -32,7 +31,6 @@ def plan_dataset(
     default they are looked for beside the images, where pyramids of this config can carry one; "none" takes every file
     for an image. `limit` bounds how many images are looked at.
     """
-    config = with_known_prior(config, store)
     beside = None
     if str(masks) == "none":
         masks, beside = None, Masks({}, frozenset())

@@ -180,7 +180,7 @@ def _fit_once(
             "process_sec": round(spent_sec, 3),
             "reconstruction_rmse": [round(error, 5) for error in errors],  # of the range, coarsest scale first
         }
-        pyramid = Pyramid(config.portable(), real.shape[1], scales, provenance, displacement_px)
+        pyramid = Pyramid(config, real.shape[1], scales, provenance, displacement_px)
         return pyramid if real.device.type == "cpu" else pyramid.to("cpu")
 
     return finish

@@ -28,7 +28,7 @@ class Described(Protocol):
     """What the index asks of a manifest."""
 
     @property
-    def sketch(self) -> str:
+    def descriptor(self) -> str:
         """The descriptor of the fitted image, as `images.descriptor.encoded` gives it."""
 
 
@@ -142,7 +142,7 @@ def _updated(contents: Contents, keys: list[str], store: DescribedImages) -> Con
 
 def _descriptor(store: DescribedImages, key: str) -> NDArray[np.uint8]:
     with suppress(StoreError, ValueError):  # removed meanwhile, or broken: `verify` says so, and a draw from it would
-        return decoded(store.manifest(key).sketch)
+        return decoded(store.manifest(key).descriptor)
     return np.zeros(DESCRIPTOR_BYTES, dtype=np.uint8)
 
 

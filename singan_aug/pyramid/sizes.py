@@ -71,14 +71,9 @@ def scale_sizes(finest: Size, config: FitConfig) -> tuple[Size, ...]:
 
 
 def scale_widths(count: int, config: FitConfig) -> tuple[int, ...]:
-    """Channels of the networks at each scale: width * 2^(scale // width_doubles_every), at most `width_max`.
-
-    With `width_fine`, that many in the finer half of the scales.
-    """
+    """Channels of the networks at each scale: width * 2^(scale // width_doubles_every), at most `width_max`."""
     every = config.width_doubles_every or count
     widths = [min(config.width * 2 ** (scale // every), config.width_max) for scale in range(count)]
-    if config.width_fine:
-        widths = [config.width_fine if 2 * scale > count - 1 else widths[scale] for scale in range(count)]
     return tuple(widths)
 
 

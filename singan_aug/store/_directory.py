@@ -149,7 +149,7 @@ class DirectoryStore(Store):
             weights_dtype=dtype,
             weights_bytes=len(weights),
             weights_checksum=checksum(weights),
-            sketch=encoded(descriptor_of(pyramid, key.fingerprint.turn_code)),
+            descriptor=encoded(descriptor_of(pyramid, key.fingerprint.turn_code)),
         )
         self.prepare()
         with self._writing():

@@ -58,7 +58,7 @@ class Manifest(BaseModel):
     weights_dtype: str  # "float16", or "float32" where half precision would move a draw by more than 1/255
     weights_bytes: int
     weights_checksum: str  # xxh3-128
-    sketch: str  # base64: what the perceptual index knows of the image
+    descriptor: str  # base64: what the perceptual index knows of the image
 
     def to_json(self) -> str:
         """Indented JSON with a trailing checksum over everything before it; the exact bytes of the file."""

@@ -64,7 +64,6 @@ CONVOLUTIONAL = FitConfig(
     learning_rate_drop=0.1,
     beta1=0.9,
     beta2=0.999,
-    crop_px=24,
     batch=1,
     refresh_steps=5,
     seed=11,

@@ -13,7 +13,6 @@ from singan_aug.fitting.fitter import FITTERS, Report, ScaleWork
 from singan_aug.fitting.generated.objectives import OBJECTIVES, Objective
 from singan_aug.fitting.generated.schedule import RATES, scale_steps
 from singan_aug.fitting.generated.training import train, training_scale_for
-from singan_aug.fitting.prior import load_prior
 from singan_aug.pyramid.generated.blocks import initialise
 from singan_aug.pyramid.generated.networks import Generator, generator_from
 from singan_aug.pyramid.generated.scale import GeneratedScale
@@ -28,12 +27,11 @@ class GeneratedFitter:
     """Trains one generator after the other, coarsest first, each on the draws of those below it."""
 
     def work(self, size: Size, channels: int, config: FitConfig) -> tuple[ScaleWork, ...]:
-        """Every update passes the trained pixels through the networks twice: draw and reconstruction, real and fake."""
+        """Every update passes the pixels through the networks twice: draw and reconstruction, real and fake."""
         sizes = scale_sizes(size, config)
         work = []
         for scale, ((height, breadth), width) in enumerate(zip(sizes, scale_widths(len(sizes), config), strict=True)):
-            side = config.crop_px or max(size)
-            pixels = min(height, side) * min(breadth, side) * config.batch
+            pixels = height * breadth * config.batch
             weights = 9 * (2 * channels * width + (config.layers - 2) * width**2)
             passes = 2 * (config.generator_updates + config.critic_updates)
             work.append(ScaleWork(scale_steps(scale, config), float(pixels) * weights * passes))
@@ -45,15 +43,12 @@ class GeneratedFitter:
         sizes = scale_sizes((real.shape[2], real.shape[3]), config)
         widths = scale_widths(len(sizes), config)
         _check(config, sizes)
-        prior = load_prior(config)
         scales: tuple[GeneratedScale, ...] = ()
         objective: Objective | None = None
         for k, width in enumerate(widths):
             rng = generator_for(config.seed, attempt, k, "weights")
             below = scales[-1].generator if scales and widths[k - 1] == width else None
             generator = _initial_generator(config, channels, width, below, rng)
-            if prior is not None:
-                generator.load_state_dict(prior.state(k, len(sizes), generator.state_dict(), config))
             generator.to(device)
             objective = OBJECTIVES[config.objective](config, channels, width, rng, device, objective)
             training_scale = training_scale_for(real, sizes, scales, generator, config, attempt)
@@ -61,7 +56,7 @@ class GeneratedFitter:
             def note(step: int, losses: Mapping[str, float], scale: int = k) -> None:
                 report(scale, step, losses)
 
-            train([training_scale], objective, config, generator_for(config.seed, attempt, k, "training"), note)
+            train(training_scale, objective, config, generator_for(config.seed, attempt, k, "training"), note)
             scales = (*scales, training_scale.scale)
         return scales
 
@@ -79,11 +74,11 @@ def _check(config: FitConfig, sizes: Sequence[Size]) -> None:
     )
     for register, name in parts:
         register[name]  # raises for an unknown name
-    field_px, side_px = 2 * config.layers + 1, min(*sizes[0], config.crop_px or sizes[0][0])
+    field_px, side_px = 2 * config.layers + 1, min(sizes[0])
     if field_px > side_px:
         raise ConfigError(
-            f"expected crops and a coarsest scale of at least {field_px} px, the receptive field of {config.layers} "
-            f"layers, got {side_px} px: use fewer layers, larger crops or a larger coarsest_px"
+            f"expected a coarsest scale of at least {field_px} px, the receptive field of {config.layers} "
+            f"layers, got {side_px} px: use fewer layers or a larger coarsest_px"
         )
 
 

@@ -1,19 +1,14 @@
-"""Steps, rates and crops as pure functions of config, scale and progress."""
+"""Steps and rates as pure functions of config, scale and progress."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-import torch
-
 from singan_aug._registry import Registry
 from singan_aug.config import FitConfig
-from singan_aug.pyramid.sizes import Size
 
-__all__ = ["RATES", "Window", "crop_window", "learning_rate", "scale_steps"]
-
-Window = tuple[slice, slice]  # rows, columns
+__all__ = ["RATES", "learning_rate", "scale_steps"]
 
 RATES: Registry[Callable[[float, FitConfig], float]] = Registry("schedule")
 
@@ -38,13 +33,3 @@ def learning_rate(step: int, steps: int, config: FitConfig) -> float:
 def scale_steps(scale: int, config: FitConfig) -> int:
     """Iterations at a scale."""
     return config.steps_coarsest if scale == 0 else config.steps_finer
-
-
-def crop_window(size: Size, crop_px: int, generator: torch.Generator) -> Window:
-    """A random window of at most crop_px x crop_px; all of it where `crop_px` is 0 or not smaller."""
-    windows = []
-    for side in size:
-        kept = min(side, crop_px or side)
-        start = int(torch.randint(side - kept + 1, (1,), generator=generator))
-        windows.append(slice(start, start + kept))
-    return windows[0], windows[1]

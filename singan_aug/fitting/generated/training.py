@@ -1,4 +1,4 @@
-"""Training the generator of one scale on one image, or on several in turn."""
+"""Training the generator of one scale on one image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from singan_aug.config import FitConfig
 from singan_aug.errors import FitDivergedError
 from singan_aug.fitting.generated.losses import reconstruction_loss
 from singan_aug.fitting.generated.objectives import Objective
-from singan_aug.fitting.generated.schedule import crop_window, learning_rate, scale_steps
+from singan_aug.fitting.generated.schedule import learning_rate, scale_steps
 from singan_aug.pyramid.drawing import draw_upwards
 from singan_aug.pyramid.generated.networks import Generator
 from singan_aug.pyramid.generated.scale import GeneratedScale
@@ -39,11 +39,9 @@ class TrainingScale:
 
     def drawn_below(self, config: FitConfig, rng: torch.Generator) -> Tensor:
         """A fresh random draw of the scales below, resized to this one: [batch, C, h, w]. The anchor at scale 0."""
-        start = int(torch.randint(len(self.below) + 1, (1,), generator=rng)) if config.mixed_starts else 0
-        if start == len(self.below):  # a draw that starts here
+        if not self.below:
             return resize(self.scale.entering, self.scale.size, config.resample).expand(config.batch, -1, -1, -1)
-        scales = self.below[start:]
-        drawn = draw_upwards(scales, [each.size for each in scales], [rng] * config.batch, config)
+        drawn = draw_upwards(self.below, [each.size for each in self.below], [rng] * config.batch, config)
         return resize(drawn.image, self.scale.size, config.resample)
 
 
@@ -60,25 +58,21 @@ def training_scale_for(
     target = resize(real, sizes[k], config.resample)
     if k == 0:
         amplitude = target.new_full((1, 1, 1, 1), config.noise_coarsest)
-        if config.source_enters:  # the anchor alone gives the source
-            z_star = torch.zeros_like(target)
-        else:
-            rng = generator_for(config.seed, attempt, "z*")
-            z_star = noise_maps([rng], target.shape[1], sizes[k], shared=config.noise_coarsest_shared).to(target.device)
+        rng = generator_for(config.seed, attempt, "z*")
+        z_star = noise_maps([rng], target.shape[1], sizes[k], shared=config.noise_coarsest_shared).to(target.device)
         return TrainingScale(
             target,
             (),
             GeneratedScale(sizes[k], generator, amplitude, ANCHORS[config.anchor](target, config), z_star),
         )
     with torch.no_grad():
-        source_enters = config.source_enters
-        entering = resize(real, sizes[k - 1], config.resample) if source_enters else below[-1].reconstruct(config)
+        entering = below[-1].reconstruct(config)
     amplitude = AMPLITUDES[config.noise](target, resize(entering, sizes[k], config.resample), config)
     return TrainingScale(target, below, GeneratedScale(sizes[k], generator, amplitude, entering))
 
 
 def train(
-    training_scales: Sequence[TrainingScale],  # of one generator; more than one are taken in random order
+    training_scale: TrainingScale,
     objective: Objective,
     config: FitConfig,
     rng: torch.Generator,
@@ -88,35 +82,29 @@ def train(
 
     Raises `FitDivergedError` where losses or draws become non-finite or draws constant.
     """
-    k = len(training_scales[0].below)
-    generator, steps = training_scales[0].scale.generator, scale_steps(k, config)
+    k, scale, real = len(training_scale.below), training_scale.scale, training_scale.real
+    generator, steps = scale.generator, scale_steps(k, config)
     generator.train().requires_grad_(True)
     optimiser = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2))
+    z_k = torch.zeros_like(real) if scale.z_star is None else scale.z_star * scale.amplitude
+    remembered = resize(scale.entering, scale.size, config.resample)  # what enters for the reconstruction
     for step in range(steps):
         rate = learning_rate(step, steps, config)
         objective.set_rate(rate)
         for group in optimiser.param_groups:
             group["lr"] = rate
         if step % config.refresh_steps == 0:
-            training_scale = training_scales[
-                int(torch.randint(len(training_scales), (1,), generator=rng)) if len(training_scales) > 1 else 0
-            ]
-            scale, real = training_scale.scale, training_scale.real
-            z_k = torch.zeros_like(real) if scale.z_star is None else scale.z_star * scale.amplitude
-            remembered = resize(scale.entering, scale.size, config.resample)  # what enters for the reconstruction
             with torch.no_grad():
                 entering = training_scale.drawn_below(config, rng)
-        window = crop_window(scale.size, config.crop_px, rng)
         noise = _noise(scale, real, config, rng)
-        seen = real[..., window[0], window[1]]
         losses = {}
         if config.critic_updates:
             with torch.no_grad():
-                fake = generator(entering, noise, window)
-            losses = objective.update(seen, fake, rng)
+                fake = generator(entering, noise)
+            losses = objective.update(real, fake, rng)
         for _ in range(config.generator_updates):
-            realism = objective.loss(seen, generator(entering, noise, window), rng)
-            error = reconstruction_loss(generator(remembered, z_k, window), seen)
+            realism = objective.loss(real, generator(entering, noise), rng)
+            error = reconstruction_loss(generator(remembered, z_k), real)
             optimiser.zero_grad(set_to_none=True)
             (config.objective_weight * realism + config.reconstruction_weight * error).backward()
             optimiser.step()
@@ -128,10 +116,6 @@ def train(
             report(step + 1, values)
     generator.eval().requires_grad_(False)
     _check_alive(generator(entering, noise), real, k, steps)
-
-
-def _any_of(count: int, rng: torch.Generator) -> int:
-    return int(torch.randint(count, (1,), generator=rng)) if count > 1 else 0
 
 
 def _noise(scale: GeneratedScale, real: Tensor, config: FitConfig, rng: torch.Generator) -> Tensor:

@@ -47,16 +47,11 @@ class Generator(nn.Module):
         self,
         entering: Tensor,  # [N, C, H, W] in about [-1, 1]: the output of the scale below, upsampled
         noise: Tensor,  # [N, C, H, W], its amplitude applied
-        window: tuple[slice, slice] | None = None,  # rows and columns: compute this part of the output alone
     ) -> Tensor:
-        """[N, C, H, W], or the window of it: the same pixels as the whole has there."""
+        """[N, C, H, W]."""
         # An image no larger than what it would be padded with has nothing to reflect.
         mode = "replicate" if self.padding == "reflect" and min(entering.shape[-2:]) <= self.pad_px else self.padding
         padded = F.pad(entering + noise, (self.pad_px,) * 4, mode=mode)
-        if window is not None:
-            rows, columns = (slice(side.start, side.stop + 2 * self.pad_px) for side in window)
-            padded = padded[..., rows, columns]
-            entering = entering[..., window[0], window[1]]
         residual: Tensor = self.body(padded)
         return entering + residual.tanh()
 
