@@ -21,6 +21,8 @@ from singan_aug.annotations import (
     find_masks,
     instance_mask,
     joined,
+    match_coco,
+    places,
     polygons_of,
     read_coco,
     read_yolo,
@@ -204,9 +206,7 @@ def test_coco_polygons_and_run_lengths_of_both_kinds(tmp_path: Path) -> None:
             [{"segmentation": [SQUARE]}, {"segmentation": encode_rle(disk)}, {"segmentation": listed}],
         )
     )
-    image = coco.image(Path("some/where/a.png"))
-    assert image is not None
-    square, round_, line = (shape.outline(SIZE) for shape in coco.shapes(image))
+    square, round_, line = (shape.outline(SIZE) for shape in coco.shapes(coco.images[0], SIZE).shapes)
     assert square is not None
     assert line is not None
     assert np.argwhere(square).min(0).tolist() == [3, 4]
@@ -218,13 +218,13 @@ def test_coco_polygons_and_run_lengths_of_both_kinds(tmp_path: Path) -> None:
     assert line[:, 0].all()
 
 
-def test_coco_finds_images_by_path_then_by_name(tmp_path: Path) -> None:
+def test_coco_finds_images_by_the_longest_end_of_their_path(tmp_path: Path) -> None:
     coco = read_coco(_coco(tmp_path / "a.json", [], ("cats/1.png", "dogs/1.png", "2.png")))
-    assert (coco.image(Path("train/dogs/1.png")) or {})["id"] == 11
-    assert (coco.image(Path("anywhere/2.png")) or {})["id"] == 12
-    assert coco.image(Path("3.png")) is None
-    with pytest.raises(LabelError, match=r"2 images are called 1\.png"):
-        coco.image(Path("1.png"))
+    images = [tmp_path / name for name in ("train/dogs/1.png", "anywhere/2.png", "3.png", "birds/1.png")]
+    found = match_coco([coco], places(images, [tmp_path]))
+    assert {image: record["id"] for image, (_, record) in found.of.items()} == {images[0]: 11, images[1]: 12}
+    assert not found.unclear
+    assert found.notes == ("1 record of a.json matched no image, such as cats/1.png",)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_other_files_are_not_coco(tmp_path: Path, text: str) -> None:
 def test_a_broken_coco_annotation_is_named(tmp_path: Path, broken: dict[str, Any]) -> None:
     coco = read_coco(_coco(tmp_path / "a.json", [broken]))
     with pytest.raises(LabelError, match=r"a\.json: annotation 0"):
-        coco.shapes(coco.by_name["a.png"])
+        coco.shapes(coco.images[0], SIZE)
 
 
 # YOLO
@@ -260,7 +260,7 @@ def test_a_broken_coco_annotation_is_named(tmp_path: Path, broken: dict[str, Any
 
 def test_yolo_boxes_and_polygons(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("2 0.5 0.5 0.25 0.5\n\n0 0.1 0.2 0.6 0.2 0.6 0.8\n")
-    box, polygon = read_yolo(tmp_path / "a.txt", (20, 40))
+    box, polygon = read_yolo(tmp_path / "a.txt", (20, 40)).shapes
     assert box.category == 2
     assert box.box == (15.0, 5.0, 25.0, 15.0)
     assert not box.has_outline
@@ -272,7 +272,7 @@ def test_yolo_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
     points = np.array([[1, 2], [17, 3], [11, 19]])
     corners = np.array([[3, 4], [13, 8]])
     (tmp_path / "a.txt").write_text(f"{yolo_line(4, (20, 40), points)}\n{yolo_line(1, (20, 40), corners)}\n")
-    polygon, box = read_yolo(tmp_path / "a.txt", (20, 40))
+    polygon, box = read_yolo(tmp_path / "a.txt", (20, 40)).shapes
     np.testing.assert_allclose(np.reshape(polygon.polygons[0], (-1, 2)), points, atol=1e-4)
     assert (polygon.category, box.category) == (4, 1)
     np.testing.assert_allclose(box.box or (), (3, 4, 13, 8), atol=1e-4)
@@ -283,6 +283,10 @@ def test_yolo_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
 )
 def test_a_broken_yolo_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.txt").write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
+    found = read_yolo(tmp_path / "a.txt", SIZE)
+    assert len(found.shapes) == 1
+    assert "a.txt, line 2: expected" in found.left_out[0]
+    (tmp_path / "a.txt").write_text(f"\n{line}\n")
     with pytest.raises(LabelError, match=r"a\.txt, line 2: expected"):
         read_yolo(tmp_path / "a.txt", SIZE)
 
@@ -348,8 +352,8 @@ def test_a_mask_that_may_be_of_two_images_is_of_neither(tmp_path: Path) -> None:
         _photo(data / name)
     _mask(masks / "a.png")
     assert {image: why[:46] for image, why in _found(data, masks).items() if image != "masks"} == {
-        "x/a.jpg": "expected the mask of one image, but 2 are call",
-        "y/a.jpg": "expected the mask of one image, but 2 are call",
+        "x/a.jpg": f"expected the mask of one image, but {masks}/a.png"[:46],
+        "y/a.jpg": f"expected the mask of one image, but {masks}/a.png"[:46],
     }
 
 
@@ -357,12 +361,12 @@ def test_of_two_masks_neither_is_taken(tmp_path: Path) -> None:
     _photo(tmp_path / "data" / "a.jpg")
     for name in ("a.png", "a.bmp"):
         _mask(tmp_path / "labels" / name)
-    assert _found(tmp_path / "data", tmp_path / "labels")["a.jpg"].startswith("expected one mask, got ")
+    assert _found(tmp_path / "data", tmp_path / "labels")["a.jpg"].startswith("expected one mask of ")
 
 
 def test_a_folder_without_masks_is_wrong_usage(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for place, message in (("empty", "got neither"), ("nowhere", "no such thing")):
+    for place, message in (("empty", "got none"), ("nowhere", "no such thing")):
         with pytest.raises(ConfigError, match=message):
             find_masks([_photo(tmp_path / "a.jpg")], [tmp_path], tmp_path / place)
 

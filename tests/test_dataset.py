@@ -104,12 +104,12 @@ def test_a_folder_whose_name_looks_like_an_image_is_a_folder(tmp_path: Path) -> 
     assert _names(tmp_path) == ["a.jpg/b.png"]
 
 
-def test_a_loop_of_links_ends_and_each_folder_is_entered_once(tmp_path: Path) -> None:
+def test_a_loop_of_links_ends_and_a_linked_folder_is_entered_at_each_place(tmp_path: Path) -> None:
     _touch(tmp_path, "a/b/c.png")
     (tmp_path / "a" / "b" / "up").symlink_to(tmp_path)
     (tmp_path / "a" / "self").symlink_to(tmp_path / "a")
     (tmp_path / "z").symlink_to(tmp_path / "a")
-    assert _names(tmp_path) == ["a/b/c.png"]
+    assert _names(tmp_path) == ["a/b/c.png", "z/b/c.png"]
 
 
 def test_links_to_folders_and_files_elsewhere_are_followed(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ CASES = [
     Case("cmyk.jpg", lambda path: _image(2).convert("CMYK").save(path), "fitted", ("CMYK converted",)),
     Case("palette.png", _palette, "fitted", ("transparency dropped",)),
     Case("rgba.png", _transparent, "fitted", ("transparency dropped",)),
-    Case("16 bits.png", _sixteen_bits, "fitted", ("16 bits",)),
+    Case("16 bits.png", _sixteen_bits, "fitted", ("16-bit",)),
     Case("floats.tiff", lambda path: _floats(path, 1 / 255), "fitted", ("floats",)),
     Case("animated.gif", _animated, "fitted", ("first of 3 frames",)),
     Case("turned.jpg", _turned, "fitted", ("EXIF",)),

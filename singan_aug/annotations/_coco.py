@@ -3,94 +3,225 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import chain
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from singan_aug.annotations._shapes import Shape, Size, unpack_runs
+from singan_aug.annotations._match import EXACT, Parts, Place, common_end, counted, match, parts_of
+from singan_aug.annotations._shapes import Objects, Shape, Size, checked_number, checked_polygons, checked_runs
 from singan_aug.errors import LabelError
 
-__all__ = ["Coco", "read_coco"]
+__all__ = ["Coco", "CocoImages", "match_coco", "read_coco"]
+
+Record = Mapping[str, Any]  # an entry of "images" or of "annotations"
 
 
 @dataclass(frozen=True)
 class Coco:
-    """An annotation file, and where in it an image is."""
+    """An annotation file. Records that are none are left out and counted."""
 
     path: Path
     document: Mapping[str, Any]  # all of it
-    by_name: Mapping[str, Mapping[str, Any]]  # image records by `file_name`
-    by_base: Mapping[str, list[Mapping[str, Any]]]  # the same by file name without folder
-    by_image: Mapping[int, list[Mapping[str, Any]]]  # annotation records by image id
+    images: tuple[Record, ...]
+    by_image: Mapping[int | str, list[Record]]  # annotation records by image id
+    notes: tuple[str, ...]  # what was left out
 
-    def image(self, relative: Path) -> Mapping[str, Any] | None:
-        """The record of an image by its path in the dataset, or by its name where that is the only one.
+    def only(self, image: Record) -> Coco:
+        """What there is about one image."""
+        return Coco(self.path, {}, (image,), {image["id"]: self.by_image.get(image["id"], [])}, ())
 
-        None where there is none. Raises `LabelError` where several have its name and none its path.
+    def has_outlines(self, image: Record) -> bool:
+        """Whether an object of an image says which pixels are its own, or there is none."""
+        records = self.by_image.get(image["id"], [])
+        return not records or any(record.get("segmentation") for record in records)
+
+    def shapes(self, image: Record, size: Size) -> Objects:
+        """The objects of an image of this (height, width), in the file's order; what is no object is left out.
+
+        Raises `LabelError` where the file is about an image of another size, or all of its objects are none.
         """
-        for start in range(len(relative.parts)):
-            named = self.by_name.get(PurePosixPath(*relative.parts[start:]).as_posix())
-            if named is not None:
-                return named
-        found = self.by_base.get(relative.name, [])
-        if len(found) > 1:
+        own, name = size_of(image), image["file_name"]
+        if own is not None and own != size:
+            turned = ": that is its size before its EXIF rotation, so its annotations lie over pixels on their side"
             raise LabelError(
-                f"{self.path}: {len(found)} images are called {relative.name}: give `file_name` with folders"
+                f"expected annotations of {name} at its size, {size[1]}x{size[0]}, got {own[1]}x{own[0]} in {self.path}"
+                + (turned if own == size[::-1] else "")
             )
-        return found[0] if found else None
-
-    def shapes(self, image: Mapping[str, Any]) -> tuple[Shape, ...]:
-        """The objects of an image, in the file's order. Raises `LabelError`."""
-        return tuple(self._shape(record) for record in self.by_image.get(image["id"], []))
-
-    def _shape(self, record: Mapping[str, Any]) -> Shape:
-        where = f"{self.path}: annotation {record.get('id')}"
-        try:
-            category, box = int(record["category_id"]), record.get("bbox")
-            found = record.get("segmentation") or ()
-            corners = None if not box else (box[0], box[1], box[0] + box[2], box[1] + box[3])
-            if isinstance(found, Mapping):
-                counts = found["counts"]
-                runs = unpack_runs(counts) if isinstance(counts, str) else [int(run) for run in counts]
-                height, width = found["size"]
-                return Shape(category, corners, counts=tuple(runs), size=(height, width), record=record)
-            polygons = tuple(tuple(float(value) for value in polygon) for polygon in found)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise LabelError(f"{where}: not COCO ({type(error).__name__}: {error})") from None
-        if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-            raise LabelError(f"{where}: expected polygons of three points or more, x and y of each")
-        return Shape(category, corners, polygons, record=record)
+        shapes, left_out = [], []
+        for record in self.by_image.get(image["id"], []):
+            try:
+                shapes.append(_shape(record, size))
+            except (LabelError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+                reason = str(error) if isinstance(error, LabelError) else f"not COCO ({type(error).__name__}: {error})"
+                left_out.append(f"{self.path}: annotation {record.get('id')}: {reason}")
+        return Objects.of(shapes, left_out)
 
 
-def size_of(image: Mapping[str, Any]) -> Size | None:
+@dataclass(frozen=True)
+class CocoImages:
+    """Which records are about which images."""
+
+    of: Mapping[Path, tuple[Coco, Record]]
+    unclear: Mapping[Path, str]  # images whose record nobody can tell, and why
+    claimed_twice: Mapping[Path, tuple[Path, ...]]  # of these, those that several files list, and the files
+    doubtful: tuple[tuple[Coco, Record], ...]  # records that may be about the unclear ones
+    notes: tuple[str, ...]  # what no image claimed, and what is none
+
+
+def _shape(record: Record, size: Size) -> Shape:
+    category = checked_number(record["category_id"])
+    found, box = record.get("segmentation") or (), record.get("bbox")
+    _check_keypoints(record.get("keypoints") or ())
+    if isinstance(found, Mapping):
+        height, width = found["size"]
+        counts = checked_runs(found["counts"], (height, width), size)
+        return Shape(category, counts=counts, size=size, record=record)
+    if found:
+        return Shape(category, polygons=checked_polygons(found), record=record)
+    if not box:
+        return Shape(category, record=record)
+    x, y, across, down = (float(value) for value in box)
+    if not (math.isfinite(x + y + across + down) and across > 0 and down > 0):
+        raise LabelError(f"expected a box of x, y, width and height, got {list(box)}")
+    return Shape(category, (x, y, x + across, y + down), record=record)
+
+
+def _check_keypoints(values: Sequence[float]) -> None:
+    if len(values) % 3 or not all(math.isfinite(value) for value in values):
+        raise LabelError("expected keypoints of three finite numbers each: x, y and visibility")
+
+
+def size_of(image: Record) -> Size | None:
     """(height, width) that an image's record gives, if it does."""
-    return (image["height"], image["width"]) if "height" in image and "width" in image else None
+    height, width = image.get("height"), image.get("width")
+    return (height, width) if isinstance(height, int) and isinstance(width, int) and height > 0 < width else None
 
 
 def read_coco(path: Path) -> Coco:
     """Read an annotation file. Raises `LabelError` for one that is not COCO's."""
     try:
-        document = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        try:
+            document = json.loads(data)
+        except UnicodeDecodeError:
+            document = json.loads(data.decode("latin-1"))
     except OSError as error:
         raise LabelError(f"{path}: cannot be read ({error.strerror})") from None
+    except RecursionError:
+        raise LabelError(f"{path}: expected COCO annotations, got JSON that is nested without end") from None
     except ValueError as error:
         raise LabelError(f"{path}: expected COCO annotations, got a file that is not JSON ({error})") from None
     if not isinstance(document, dict) or not all(isinstance(document.get(n), list) for n in ("images", "annotations")):
         raise LabelError(f'{path}: expected COCO annotations, an object with lists of "images" and "annotations"')
-    by_name: dict[str, Mapping[str, Any]] = {}
-    by_base: dict[str, list[Mapping[str, Any]]] = {}
-    by_image: dict[int, list[Mapping[str, Any]]] = {}
-    try:
-        for image in document["images"]:
-            name = PurePosixPath(image["file_name"])
-            by_name[name.as_posix()] = image
-            by_base.setdefault(name.name, []).append(image)
-            by_image[image["id"]] = []
-        for record in document["annotations"]:
-            by_image.setdefault(record["image_id"], []).append(record)
-    except (KeyError, TypeError) as error:
-        raise LabelError(
-            f"{path}: expected images with id and file_name, annotations with image_id ({error})"
-        ) from None
-    return Coco(path, document, by_name, by_base, by_image)
+    images = tuple(each for each in document["images"] if _has(each, "id") and isinstance(each.get("file_name"), str))
+    records = [each for each in document["annotations"] if _has(each, "image_id")]
+    no_images, no_records = len(document["images"]) - len(images), len(document["annotations"]) - len(records)
+    if (no_images and not images) or (no_records and not records):
+        raise LabelError(f"{path}: expected images with id and file_name, annotations with image_id")
+    by_image: defaultdict[int | str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_image[record["image_id"]].append(record)
+    ids = {image["id"] for image in images}
+    lost = sum(len(some) for ident, some in by_image.items() if ident not in ids)
+    notes = []
+    if no_images:
+        notes.append(f"{counted(no_images, 'record')} of {path.name} without id or file_name")
+    if no_records:
+        notes.append(f"{counted(no_records, 'annotation')} of {path.name} without image_id")
+    if lost:
+        notes.append(f"{counted(lost, 'annotation')} of {path.name} of images that it does not list")
+    return Coco(path, document, images, by_image, tuple(notes))
+
+
+def _has(record: Any, ident: str) -> bool:
+    return isinstance(record, dict) and isinstance(record.get(ident), int | str)
+
+
+def match_coco(files: Iterable[Coco], images: Mapping[Path, Place]) -> CocoImages:
+    """Which record of these files is about which image."""
+    of: dict[Path, tuple[Coco, Record]] = {}
+    unclear: dict[Path, str] = {}
+    claimed: defaultdict[Path, list[Path]] = defaultdict(list)
+    doubtful: list[tuple[Coco, Record]] = []
+    notes: list[str] = []
+    for coco in files:
+        own, why, unclaimed = _match_file(coco, images)
+        sure = {id(record) for record in (*own.values(), *unclaimed)}
+        doubtful += [(coco, record) for record in coco.images if id(record) not in sure]
+        for image, record in own.items():
+            of[image] = (coco, record)
+        unclear |= why
+        for image in chain(own, why):
+            claimed[image].append(coco.path)
+        notes += coco.notes
+        if unclaimed:
+            what, name = counted(len(unclaimed), "record"), unclaimed[0]["file_name"]
+            notes.append(f"{what} of {coco.path.name} matched no image, such as {name}")
+    twice = {image: tuple(paths) for image, paths in claimed.items() if len(paths) > 1}
+    for image, paths in twice.items():
+        unclear[image] = f"expected annotations of {image} in one file, got them in {' and '.join(map(str, paths[:2]))}"
+    of = {image: each for image, each in of.items() if image not in unclear}
+    return CocoImages(of, unclear, twice, tuple(doubtful), tuple(notes))
+
+
+def _match_file(
+    coco: Coco, images: Mapping[Path, Place]
+) -> tuple[dict[Path, Record], dict[Path, str], tuple[Record, ...]]:
+    """(records by image, why none by image, records that no image has)."""
+    names = [record["file_name"] for record in coco.images]
+    known = {place.parts[-1] for place in images.values()}
+    as_posix = [name if parts_of(name)[-1:] and parts_of(name)[-1] in known else _slashes(name) for name in names]
+    parts = [parts_of(name) for name in as_posix]
+    here = os.path.abspath(coco.path.parent)  # noqa: PTH100 (links stay as they are named)
+    outright = [parts_of(os.path.normpath(f"{here}/{name}")) for name in as_posix]
+    elsewhere = [_is_elsewhere(name) for name in as_posix]
+
+    def score(number: int, image: Path) -> int:
+        return _score(parts[number], outright[number], elsewhere[number], images[image])
+
+    found = match(
+        parts,
+        {image: place.parts for image, place in images.items()},
+        score,
+        lambda number: f"record {coco.images[number]['id']} ({names[number]}) of {coco.path}",
+        "record",
+    )
+    by_id: defaultdict[int | str, list[str]] = defaultdict(list)
+    for record in coco.images:
+        by_id[record["id"]].append(record["file_name"])
+    of, unclear = {}, dict(found.unclear)
+    for image, number in found.of.items():
+        record = coco.images[number]
+        same = by_id[record["id"]]
+        if len(same) > 1:
+            unclear[image] = (
+                f"{coco.path}: expected an id for each image, got {record['id']} for {same[0]} and {same[1]}"
+            )
+        else:
+            of[image] = record
+    return of, unclear, tuple(coco.images[number] for number in found.unclaimed)
+
+
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/")
+
+
+def _is_elsewhere(name: str) -> bool:
+    """Whether a name says where the image was on some machine, rather than where it is in the dataset."""
+    return name.startswith(("/", "..")) or PureWindowsPath(name).is_absolute()
+
+
+def _score(name: Parts, outright: Parts, elsewhere: bool, place: Place) -> int:
+    """How well a record's name fits an image. Its folders must be those of the image, as far as both say them."""
+    if outright == place.parts:
+        return EXACT
+    common = common_end(name, place.parts)
+    if name == place.below:
+        return EXACT - 1
+    agrees = common == len(name) or (common >= place.depth and (common > 1 or elsewhere))
+    return common if agrees else 0

@@ -5,6 +5,7 @@ Coordinates lie between pixels, as in COCO: the square of the first pixel is 0, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,11 +18,25 @@ from PIL import Image, ImageDraw
 from singan_aug.errors import LabelError
 from singan_aug.images import Mask
 
-__all__ = ["Outline", "Shape", "decode_rle", "encode_rle", "instance_mask", "joined", "polygons_of", "unpack_runs"]
+__all__ = [
+    "Objects",
+    "Outline",
+    "Shape",
+    "Size",
+    "checked_number",
+    "checked_polygons",
+    "checked_runs",
+    "decode_rle",
+    "encode_rle",
+    "instance_mask",
+    "joined",
+    "polygons_of",
+]
 
 Outline = NDArray[np.bool_]  # [H, W]: which pixels belong to an object
 Size = tuple[int, int]  # (height, width)
 
+MOST = 1_000_000  # beyond this no number of a class and no coordinate is meant
 FINER = 5  # polygons are drawn this much larger, as pycocotools does; odd, so that a pixel has a middle
 INSTANCES = 255  # that a mask of one byte can hold beside the background
 
@@ -54,6 +69,59 @@ class Shape:
         for polygon in self.polygons:
             _fill(inside, polygon)
         return inside
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one image, and what was left out because it is none."""
+
+    shapes: tuple[Shape, ...]
+    left_out: tuple[str, ...] = ()  # where each is, and what is wrong with it
+
+    @classmethod
+    def of(cls, shapes: Sequence[Shape], left_out: Sequence[str]) -> Objects:
+        """Raises `LabelError` where nothing is left: an image would be taken for one of the background alone."""
+        if left_out and not shapes:
+            more = f" (and {len(left_out) - 1} more)" if len(left_out) > 1 else ""
+            raise LabelError(f"{left_out[0]}{more}")
+        return cls(tuple(shapes), tuple(left_out))
+
+
+def checked_number(value: Any) -> int:
+    """The number of a class, 0 or more, also where it is written 3.0. Raises `LabelError`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not number.is_integer() or not 0 <= number <= MOST:
+        raise LabelError(f"expected the number of a class, got {str(value)[:40]!r}")
+    return int(number)
+
+
+def checked_polygons(polygons: Any) -> tuple[tuple[float, ...], ...]:
+    """Those that enclose something. Raises `LabelError` where none does, or one has no pairs of finite coordinates."""
+    read = [tuple(float(value) for value in polygon) for polygon in polygons]
+    for polygon in read:
+        if len(polygon) % 2 or not all(abs(value) <= MOST for value in polygon):  # nor where it is NaN
+            raise LabelError("expected polygons of x and y of each point, finite numbers within the image")
+    good = tuple(polygon for polygon in read if _encloses(polygon))
+    if not good:
+        raise LabelError("expected polygons of three points or more that enclose something")
+    return good
+
+
+def _encloses(polygon: tuple[float, ...]) -> bool:
+    points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+    return bool(len(points) > 2 and np.linalg.matrix_rank(points - points[0]) == 2)  # not all on one line
+
+
+def checked_runs(counts: Any, own: Size, size: Size) -> tuple[int, ...]:
+    """Run lengths, as a list. Raises `LabelError` where they are not those of an image of this (height, width)."""
+    if own != size:
+        raise LabelError(f"expected run lengths for {size[1]}x{size[0]}, got {own[1]}x{own[0]}")
+    runs = unpack_runs(counts) if isinstance(counts, str) else [int(run) for run in counts]
+    _check_runs(runs, size)
+    return tuple(runs)
 
 
 def _spelled(size: Size | None) -> str:
@@ -97,10 +165,14 @@ def decode_rle(counts: Sequence[int] | str, size: Size) -> Outline:
     Raises `LabelError` where they do not add up to the size.
     """
     runs = unpack_runs(counts) if isinstance(counts, str) else list(counts)
-    if any(run < 0 for run in runs) or sum(runs) != size[0] * size[1]:
-        raise LabelError(f"expected run lengths of {size[0] * size[1]} pixels together, got {sum(runs)}")
+    _check_runs(runs, size)
     values = np.arange(len(runs)) % 2 == 1
     return np.ascontiguousarray(np.repeat(values, runs).reshape(size[::-1]).T)
+
+
+def _check_runs(runs: Sequence[int], size: Size) -> None:
+    if any(run < 0 for run in runs) or sum(runs) != size[0] * size[1]:
+        raise LabelError(f"expected run lengths of {size[0] * size[1]} pixels together, got {sum(runs)}")
 
 
 def encode_rle(outline: Outline) -> dict[str, Any]:

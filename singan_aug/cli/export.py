@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from singan_aug.cli._app import FAILED, AsJson, Cache, Jobs, Seed, app, reported
 from singan_aug.display import complain, say, show_json
 from singan_aug.pyramid.sizes import DEFAULT_START, read_start_scale
 from singan_aug.store import open_store
+
+if TYPE_CHECKING:
+    from singan_aug.export import ExportReport
 
 
 class Originals(StrEnum):
@@ -62,17 +65,25 @@ def export(
         force=force,
         on_event=lambda outcome: complain(f"{outcome.path}: {outcome.message}") if outcome.message else None,
     )
+    _summarise(report, out, as_json)
+    if report.with_status("failed"):
+        raise typer.Exit(FAILED)
+
+
+def _summarise(report: ExportReport, out: Path, as_json: bool) -> None:
+    """Say what became of the images, for people or for scripts."""
     counts = {status: len(report.with_status(status)) for status in ("exported", "present", "copied", "failed")}
     if as_json:
         rows = [{"path": str(o.path), "status": o.status, "message": o.message} for o in report.outcomes]
-        show_json({"layout": report.layout, **counts, "variants": report.variants, "out": str(out), "images": rows})
-    else:
-        parts = [f"{counts['exported']} images exported"]
-        parts += [f"{counts['present']} already there"] if counts["present"] else []
-        parts += [f"{counts['copied']} copied, nothing in their folders being fitted"] if counts["copied"] else []
-        parts += [f"{counts['failed']} failed"] if counts["failed"] else []
-        say(f"{', '.join(parts)}; {report.variants} variants in {out} (layout {report.layout})")
-        for outcome in report.with_status("failed"):
-            say(f"failed: {outcome.path}: {outcome.message}")
-    if counts["failed"]:
-        raise typer.Exit(FAILED)
+        extra = {"variants": report.variants, "notes": list(report.notes), "out": str(out)}
+        show_json({"layout": report.layout, **counts, **extra, "images": rows})
+        return
+    parts = [f"{counts['exported']} images exported"]
+    parts += [f"{counts['present']} already there"] if counts["present"] else []
+    parts += [f"{counts['copied']} copied, nothing in their folders being fitted"] if counts["copied"] else []
+    parts += [f"{counts['failed']} failed"] if counts["failed"] else []
+    say(f"{', '.join(parts)}; {report.variants} variants in {out} (layout {report.layout})")
+    for note in report.notes:
+        say(note)
+    for outcome in report.with_status("failed"):
+        say(f"failed: {outcome.path}: {outcome.message}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from singan_aug import dataset
+from singan_aug.annotations import counted
 from singan_aug.cli._app import FAILED, AsJson, Cache, Device, DryRun, Jobs, Seed, app, check_device, reported
 from singan_aug.config import PRESETS, FitConfig, preset
 from singan_aug.display import Display, complain, duration, file_size, say, show_json
@@ -101,6 +102,8 @@ def _forecast(
                 "present": sum(outcome.status == "present" for outcome in plan.known),
                 "failed": [{"path": str(outcome.path), "message": outcome.message} for outcome in failed],
                 "without_mask": plan.without_mask,
+                "left_out": plan.left_out,
+                "unclaimed": list(plan.unclaimed),
                 "sizes": sizes,
                 "process_sec": round(forecast.process_sec, 1),
                 "wall_sec": round(forecast.wall_sec, 1),
@@ -113,6 +116,8 @@ def _forecast(
         without = f", {plan.without_mask} without a mask" if plan.without_mask else ""
         to_fit = f"{len(plan.todo)} to fit{without}" + (f", at {shown}" if sizes else "")
         say(f"{len(plan.todo) + len(plan.known)} images, {to_fit}")
+        for clause in _of_no_image(plan):
+            say(clause)
         say(
             f"about {duration(forecast.wall_sec)} with {forecast.jobs} side by side "
             f"({duration(forecast.process_sec)} of processor time), "
@@ -126,6 +131,12 @@ def _forecast(
         raise typer.Exit(FAILED)
 
 
+def _of_no_image(found: dataset.Plan | dataset.FitReport) -> list[str]:
+    """What was not taken of masks and annotations, for people."""
+    broken = [f"{counted(found.left_out, 'broken object')} left out"] if found.left_out else []
+    return [*found.unclaimed, *broken]
+
+
 def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json: bool) -> None:
     """Say what became of the images, for people or for scripts."""
     counts = {status: len(report.with_status(status)) for status in ("fitted", "present", "duplicate", "failed")}
@@ -134,7 +145,12 @@ def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json:
             {"path": str(o.path), "status": o.status, "key": o.key, "message": o.message, "notes": list(o.notes)}
             for o in report.outcomes
         ]
-        extra = {"ignored": report.ignored, "without_mask": report.without_mask, "store": store.location}
+        extra: dict[str, Any] = {
+            "ignored": report.ignored,
+            "without_mask": report.without_mask,
+            "store": store.location,
+        }
+        extra |= {"left_out": report.left_out, "unclaimed": list(report.unclaimed)}
         show_json({**counts, **extra, "images": rows})
         return
     if not report.outcomes:
@@ -146,5 +162,7 @@ def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json:
     parts += [f"{report.without_mask} without a mask"] if report.without_mask else []
     parts += [f"{report.ignored} other files ignored"] if report.ignored else []
     say(f"{', '.join(parts)} in {duration(wall_sec)}; store: {store.location}")
+    for clause in _of_no_image(report):
+        say(clause)
     for outcome in report.failed:
         say(f"failed: {outcome.path}: {outcome.message}")

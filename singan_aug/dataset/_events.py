@@ -50,6 +50,8 @@ class Plan:
     known: tuple[Outcome, ...]
     ignored: int
     without_mask: int | None = None  # images that have none where others have; None where there are no masks at all
+    left_out: int = 0  # broken objects of annotation files; the notes of their images say which
+    unclaimed: tuple[str, ...] = ()  # what of the masks and annotations belongs to no image, a clause for each kind
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class FitReport:
     outcomes: tuple[Outcome, ...]
     ignored: int
     without_mask: int | None = None  # images fitted without one where others have one; None without any masks
+    left_out: int = 0  # as `Plan` has it
+    unclaimed: tuple[str, ...] = ()  # as `Plan` has it
 
     def with_status(self, status: Status) -> list[Outcome]:
         """The outcomes of one kind."""

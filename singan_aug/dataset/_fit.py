@@ -65,4 +65,5 @@ def fit_dataset(
         else:
             outcomes += fit_in_batches(plan.todo, store, config, device, batch_images, notify)
         PerceptualIndex(store).refresh()  # once here, rather than in every worker of a loader
-    return FitReport(tuple(sorted(outcomes, key=lambda outcome: str(outcome.path))), plan.ignored, plan.without_mask)
+    ordered = tuple(sorted(outcomes, key=lambda outcome: str(outcome.path)))
+    return FitReport(ordered, plan.ignored, plan.without_mask, plan.left_out, plan.unclaimed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from singan_aug.annotations import Masks, MaskSource, find_masks
+from singan_aug.annotations import Masks, MaskSource, counted, find_masks
 from singan_aug.config import FitConfig
 from singan_aug.dataset._events import Outcome, Plan, Todo
 from singan_aug.dataset._find import find_images
@@ -40,12 +40,15 @@ def plan_dataset(
     found = find_images(roots)
     if beside is None:
         beside = find_masks(found.images, roots, None if masks is None else Path(masks))
-    of = beside.of if masks is not None or config.carries_masks else {}
+    if masks is None and not config.carries_masks:
+        beside = Masks({}, beside.not_images)
+    of = beside.of
     images = [path for path in found.images if path not in beside.not_images][:limit]
     looked = map_images(lambda path, image: _look(path, image, of.get(path), store, config), images)
     todo: dict[str, Todo] = {}
+    left_out = sum(len(broken) for _, broken in looked)
     known = [Outcome(path, "failed", message=reason) for path, reason in found.unreadable]
-    for item in looked:
+    for item, _ in looked:
         if isinstance(item, Outcome):
             known.append(item)
         elif item.key in todo:
@@ -53,21 +56,24 @@ def plan_dataset(
         else:
             todo[item.key] = item
     without_mask = sum(path not in of for path in images) if of or masks is not None else None
-    return Plan(tuple(todo.values()), tuple(known), found.ignored, without_mask)
+    return Plan(tuple(todo.values()), tuple(known), found.ignored, without_mask, left_out, beside.notes)
 
 
 def _look(
     path: Path, image: LoadedImage | ImageError, mask: MaskSource | None, store: Store, config: FitConfig
-) -> Todo | Outcome:
+) -> tuple[Todo | Outcome, tuple[str, ...]]:
+    """What there is to do about an image, and the objects that its mask leaves out."""
     if isinstance(image, ImageError):
-        return Outcome(path, "failed", message=str(image))
+        return Outcome(path, "failed", message=str(image)), ()
     try:
         height, width, channels = image.pixels.shape
         key = str(make_key(image.pixels, config, mask and mask.read((height, width))))
+        broken = mask.left_out((height, width)) if mask else ()
+        notes = (*image.notes, *([f"{counted(len(broken), 'object')} left out: {broken[0]}"] if broken else ()))
         if key in store:
-            return Outcome(path, "present", key, notes=image.notes)
+            return Outcome(path, "present", key, notes=notes), broken
         size = working_size((height, width), config)
         refuse_constant(image.pixels)
-        return Todo(path, key, size, channels, image.notes, mask)
+        return Todo(path, key, size, channels, notes, mask), broken
     except (ImageError, LabelError) as error:
-        return Outcome(path, "failed", message=str(error))
+        return Outcome(path, "failed", message=str(error)), ()

@@ -1,6 +1,7 @@
 """An augmented copy of a dataset folder, labels carried, for tools that take no transform."""
 
-from singan_aug.export._export import Exported, ExportReport, Settings, export_dataset
+from singan_aug.export._export import export_dataset
 from singan_aug.export._layouts import LAYOUTS
+from singan_aug.export._plan import Exported, ExportReport, Settings
 
 __all__ = ["LAYOUTS", "ExportReport", "Exported", "Settings", "export_dataset"]

@@ -1,12 +1,11 @@
-"""Folders with a COCO file."""
+"""Folders with COCO files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,18 @@ from torch import Tensor
 from singan_aug.annotations import (
     Coco,
     Outline,
-    Shape,
+    counted,
     encode_rle,
     joined,
+    match_coco,
+    places,
     polygons_of,
     read_coco,
 )
 from singan_aug.errors import ConfigError, LabelError
-from singan_aug.export._layout import Carried, Carrier, Labels, Layout, carried_objects, written_aside
+from singan_aug.export._files import write_text
+from singan_aug.export._layout import Carried, Carrier, Dataset, Labels, Layout, carried_objects
+from singan_aug.pyramid.sizes import Size
 from singan_aug.transforms._labels import carry_keypoints
 
 __all__ = ["CocoFolder"]
@@ -34,87 +37,112 @@ __all__ = ["CocoFolder"]
 class CocoLabels(Labels):
     """The objects of an image in a COCO file."""
 
-    shapes: tuple[Shape, ...]
+    coco: Coco  # what there is about the image
+    record: Mapping[str, Any]
 
     def write(self, stem: str, carrier: Carrier, out: Path) -> list[dict[str, Any]]:
         """Nothing yet; the annotations of the variant are returned."""
         del stem, out
-        return [_coco_record(each, carrier) for each in carried_objects(self.shapes, carrier)]
+        shapes = self.coco.shapes(self.record, carrier.size).shapes
+        return [_coco_record(each, carrier) for each in carried_objects(shapes, carrier)]
+
+    def left_out(self, size: Size) -> tuple[str, ...]:
+        """Annotations that are broken."""
+        return self.coco.shapes(self.record, size).left_out
 
 
 class CocoFolder(Layout):
-    """Images anywhere, and a file that says what is in them."""
+    """Images anywhere, and files that say what is in them: one for all, or one for each split."""
 
-    def __init__(self, folder: Path, images: Sequence[Path], annotations: Path | None) -> None:
-        found = [annotations] if annotations is not None else _coco_files(folder)
-        if len(found) != 1:
-            names = ", ".join(str(path.relative_to(folder)) for path in found) or "none"
+    def __init__(self, dataset: Dataset, annotations: Path | None) -> None:
+        super().__init__(dataset, annotations)
+        self.cocos = (read_coco(annotations),) if annotations is not None else dataset.cocos
+        if not self.cocos:
+            raise ConfigError(f"expected a COCO file in {self.folder}, got none: name it with --annotations FILE")
+        found = match_coco(self.cocos, places(dataset.images, [self.folder]))
+        for image, files in found.claimed_twice.items():
+            names = ", ".join(str(self._inside(path)) for path in files)
             raise ConfigError(
-                f"expected one COCO file in {folder} or {folder / 'annotations'}, got {names}: name it with "
+                f"expected each image in one COCO file of {self.folder}, got {names} for {image.name}: choose with "
                 "--annotations FILE"
             )
-        self.coco: Coco = read_coco(found[0])
-        records = {image: self.coco.image(image.relative_to(folder)) for image in images}
-        self.records = {image: record for image, record in records.items() if record is not None}
-        ids = [*self.coco.by_image, *(record.get("id", 0) for record in self.coco.document["annotations"])]
-        if not all(isinstance(each, int) for each in ids):
-            raise LabelError(f"{self.coco.path}: expected ids of images and annotations to be integers")
-        super().__init__(folder, list(self.records), annotations)
+        self.records, self.unclear, self.doubtful = found.of, found.unclear, found.doubtful
+        self.images = tuple(image for image in dataset.images if image in self.records or image in self.unclear)
+        self.used = {coco.path for coco in self.cocos}
+        self.notes = list(found.notes)
+        unlisted = len(dataset.images) - len(self.images)
+        if unlisted:
+            listing = ", ".join(coco.path.name for coco in self.cocos)
+            self.notes.append(f"{counted(unlisted, 'image')} left out, not listed in {listing}")
 
     @classmethod
-    def fits(cls, folder: Path, images: Sequence[Path]) -> bool:
-        """There is a COCO file in it, or in `annotations/`."""
-        del images
-        return bool(_coco_files(folder))
+    def fits(cls, dataset: Dataset) -> bool:
+        """There is a COCO file in it."""
+        return bool(dataset.cocos)
 
     def labels(self, image: Path) -> Labels:
         """Its annotations."""
-        return CocoLabels(self.coco.shapes(self.records[image]))
+        if image in self.unclear:
+            raise LabelError(self.unclear[image])
+        coco, record = self.records[image]
+        return CocoLabels(coco.only(record), record)
+
+    def _inside(self, path: Path) -> Path:
+        """Where a COCO file has its place in an export."""
+        return path.relative_to(self.folder) if path.is_relative_to(self.folder) else Path("annotations", path.name)
 
     def finish(self, done: Mapping[str, Mapping[str, Any]], originals: bool, out: Path) -> None:
-        """The annotation file: originals keep their ids, variants get the next ones, in the order of their names."""
-        document = self.coco.document
+        """The annotation files: originals keep their ids, variants get the next ones, in the order of their names."""
+        for coco in self.cocos:
+            images, records = self._contents(coco, done, originals)
+            text = json.dumps({**coco.document, "images": images, "annotations": records})
+            write_text(out, self._inside(coco.path), text)
+
+    def _contents(
+        self, coco: Coco, done: Mapping[str, Mapping[str, Any]], originals: bool
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         images: list[dict[str, Any]] = []
         records: list[dict[str, Any]] = []
-        next_image = 1 + max((image["id"] for image in document["images"]), default=0)
-        next_record = 1 + max((record.get("id", 0) for record in document["annotations"]), default=0)
-        for image in sorted(self.records):
-            known = self.records[image]
+        next_image = _next(image["id"] for image in coco.images)
+        next_record = _next(record.get("id") for some in coco.by_image.values() for record in some)
+        for image in sorted(image for image, (own, _) in self.records.items() if own is coco):
+            known = self.records[image][1]
             if originals:
                 images.append(dict(known))
-                records += map(dict, self.coco.by_image[known["id"]])
+                records += map(dict, coco.by_image.get(known["id"], ()))
             entry = done.get(image.relative_to(self.folder).as_posix(), {"variants": []})
             for variant in entry["variants"]:
                 height, width = entry["size"]
-                name = PurePosixPath(known["file_name"]).with_name(variant["name"]).as_posix()
+                name = _renamed(known["file_name"], image.name, variant["name"])
                 new = {**known, "id": next_image, "file_name": name, "height": height, "width": width}
                 images.append({key: value for key, value in new.items() if not key.endswith("_url")})
                 for record in variant["labels"]:
                     records.append({**record, "id": next_record, "image_id": next_image})
                     next_record += 1
                 next_image += 1
-        text = json.dumps({**document, "images": images, "annotations": records})
-        path = self.coco.path
-        inside = path.relative_to(self.folder) if path.is_relative_to(self.folder) else Path("annotations", path.name)
-        written_aside(out / inside, partial(Path.write_text, data=text))
+        if originals:  # as they are: which image they are about is for their owner to say
+            doubtful = [record for own, record in self.doubtful if own is coco]
+            images += map(dict, doubtful)
+            for ident in dict.fromkeys(record["id"] for record in doubtful):
+                records += map(dict, coco.by_image.get(ident, ()))
+        return images, records
 
 
-def _coco_files(folder: Path) -> list[Path]:
-    found = []
-    for path in sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")]):
-        try:
-            if "categories" in read_coco(path).document:
-                found.append(path)
-        except LabelError:
-            continue  # some other JSON
-    return found
+def _next(ids: Iterable[Any]) -> int:
+    return 1 + max((ident for ident in ids if isinstance(ident, int)), default=0)
+
+
+def _renamed(file_name: str, image: str, variant: str) -> str:
+    """A record's `file_name` with the name of a variant in place of the image's, its folders as they are written."""
+    start = file_name.rfind("/") + 1 if "\\" in image else max(file_name.rfind("/"), file_name.rfind("\\")) + 1
+    return file_name[:start] + variant
 
 
 def _coco_record(each: Carried, carrier: Carrier) -> dict[str, Any]:
     """The annotation of an object of a variant, but for its ids. Outlines stay polygons where they were polygons."""
     record = dict(each.shape.record)
-    x1, y1, x2, y2 = each.box
-    if each.outline is not None:
+    if each.outline is not None and each.box is not None:
+        x1, y1, x2, y2 = each.box
         record |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": int(each.outline.sum())}
         record["segmentation"] = _polygons(each.outline) if each.shape.polygons else encode_rle(each.outline)
     if record.get("keypoints"):

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from singan_aug.annotations import (
-    Outline,
-    Shape,
-)
+from singan_aug.annotations import Coco, Masks, Outline, Shape, counted, find_masks, read_coco
+from singan_aug.errors import LabelError
 from singan_aug.pyramid.sizes import Size
 from singan_aug.transforms._labels import boxes_of, carry_mask
 
-__all__ = ["Carried", "Carrier", "Labels", "Layout", "NoLabels", "carried_objects", "copied", "written_aside"]
+__all__ = ["Carried", "Carrier", "Dataset", "Labels", "Layout", "NoLabels", "carried_objects"]
 
 
 class Carrier(ABC):
@@ -46,18 +44,58 @@ class Labels(ABC):
         Raises `LabelError`.
         """
 
+    def target(self, stem: str) -> Path | None:
+        """The file that `write` writes, below the export's folder, if it writes one."""
+        del stem
+        return None
+
+    def left_out(self, size: Size) -> tuple[str, ...]:
+        """Objects that are broken: where each is, and why. Raises `LabelError`."""
+        del size
+        return ()
+
+
+@dataclass
+class Dataset:
+    """The files of a dataset's folder."""
+
+    folder: Path
+    images: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+    @cached_property
+    def masks(self) -> Masks:
+        """The mask files beside the images."""
+        return find_masks(self.images, [self.folder], None)
+
+    @cached_property
+    def cocos(self) -> tuple[Coco, ...]:
+        """The COCO files, at any depth."""
+        found = []
+        for path in self.others:
+            if path.suffix.lower() == ".json":
+                try:
+                    coco = read_coco(path)
+                except LabelError:
+                    continue  # some other JSON
+                if "categories" in coco.document:
+                    found.append(coco)
+        return tuple(found)
+
 
 class Layout(ABC):
     """One way to lay out a dataset in a folder."""
 
-    def __init__(self, folder: Path, images: Sequence[Path], annotations: Path | None) -> None:
+    def __init__(self, dataset: Dataset, annotations: Path | None) -> None:
         del annotations
-        self.folder = folder
-        self.images = tuple(images)  # those that belong to the dataset
+        self.folder = dataset.folder
+        self.images = dataset.images  # those that belong to the dataset
+        self.notes: list[str] = []  # what of the annotations belongs to no image, a clause for each kind
+        self.used: set[Path] = set()  # files beside the images that are carried, or told of in the notes
 
     @classmethod
     @abstractmethod
-    def fits(cls, folder: Path, images: Sequence[Path]) -> bool:
+    def fits(cls, dataset: Dataset) -> bool:
         """Whether the folder looks like one of these."""
 
     @abstractmethod
@@ -72,6 +110,11 @@ class Layout(ABC):
     def finish(self, done: Mapping[str, Mapping[str, Any]], originals: bool, out: Path) -> None:
         """Write what belongs to the whole dataset. `done` is the journal: for each image its size and variants."""
         del done, originals, out
+
+    def left_behind(self, dataset: Dataset) -> list[str]:
+        """Files that nothing in the export stands for."""
+        lost = [path for path in dataset.others if path not in self.used]
+        return [f"{counted(len(lost), 'other file')} not copied, such as {lost[0]}"] if lost else []
 
 
 class NoLabels(Labels):
@@ -88,7 +131,7 @@ class Carried:
     """An object of a variant."""
 
     shape: Shape  # as it was annotated in the source
-    box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float] | None  # around the outline, or as it was; None where it has neither
     outline: Outline | None  # None for a box alone
 
 
@@ -99,8 +142,8 @@ def carried_objects(shapes: Sequence[Shape], carrier: Carrier) -> list[Carried]:
         outline = shape.outline(carrier.size)
         if outline is None:
             if shape.box is not None:
-                box = carrier.boxes(torch.tensor([shape.box]))[0].tolist()
-                found.append(Carried(shape, (box[0], box[1], box[2], box[3]), None))
+                carrier.boxes(torch.tensor([shape.box]))  # the same ones, or a refusal
+            found.append(Carried(shape, shape.box, None))
             continue
         moved = carry_mask(torch.from_numpy(outline), carrier.field())
         boxes, survives = boxes_of(moved[None])
@@ -108,27 +151,3 @@ def carried_objects(shapes: Sequence[Shape], carrier: Carrier) -> list[Carried]:
             x1, y1, x2, y2 = boxes[0].tolist()
             found.append(Carried(shape, (x1, y1, x2, y2), moved.numpy()))
     return found
-
-
-def written_aside(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under another name and rename it, so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part{path.suffix}")
-    try:
-        write(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def copied(source: Path, target: Path, link: bool) -> None:
-    """A copy, or a hard link where the file system has them and both lie on one."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if link:
-        try:
-            target.unlink(missing_ok=True)
-            target.hardlink_to(source)
-            return
-        except OSError:
-            pass
-    written_aside(target, lambda aside: shutil.copy2(source, aside))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from singan_aug.errors import ConfigError
 from singan_aug.export._coco import CocoFolder
-from singan_aug.export._folders import ImageFolder, MaskFolder, YoloFolder
-from singan_aug.export._layout import Layout
+from singan_aug.export._folders import ImageFolder, MaskFolder
+from singan_aug.export._layout import Dataset, Layout
+from singan_aug.export._yolo import YoloFolder
 
 __all__ = ["LAYOUTS", "open_layout"]
 
@@ -21,18 +21,17 @@ LAYOUTS: dict[str, type[Layout]] = {
 }
 
 
-def open_layout(name: str, folder: Path, images: Sequence[Path], annotations: Path | None) -> tuple[str, Layout]:
+def open_layout(name: str, dataset: Dataset, annotations: Path | None) -> tuple[str, Layout]:
     """The layout of that name, or for "auto" the first that fits, and its name.
 
     Raises `ConfigError` for an unknown name, or where both COCO and YOLO fit.
     """
     if name == "auto":
-        fitting = [each for each, layout in LAYOUTS.items() if layout.fits(folder, images)]
-        if annotations is not None:
-            fitting = ["coco"]
-        elif {"coco", "yolo"} <= set(fitting):
+        fitting = ["coco"] if annotations is not None else [key for key, each in LAYOUTS.items() if each.fits(dataset)]
+        if {"coco", "yolo"} <= set(fitting):
+            folder = dataset.folder
             raise ConfigError(f"{folder} holds labels for COCO and YOLO: choose with --layout coco or --layout yolo")
         name = fitting[0]
     if name not in LAYOUTS:
         raise ConfigError(f"expected a layout out of auto, {', '.join(LAYOUTS)}, got {name!r}")
-    return name, LAYOUTS[name](folder, images, annotations)
+    return name, LAYOUTS[name](dataset, annotations)

@@ -23,8 +23,9 @@ from singan_aug.images.arrays import (
     turn_pixels,
     unit_to_pil,
 )
-from singan_aug.images.files import IMAGE_SUFFIXES, LoadedImage, load_image, map_images, quiet_decoding
+from singan_aug.images.files import IMAGE_SUFFIXES, LoadedImage, decoded, load_image, map_images, quiet_decoding
 from singan_aug.images.masks import image_and_mask, mask_to_pil, resize_mask, to_mask
+from singan_aug.images.walk import walk_files
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -33,6 +34,7 @@ __all__ = [
     "Pixels",
     "bytes_to_signed",
     "contiguous",
+    "decoded",
     "image_and_mask",
     "inverse_turn",
     "is_grey",
@@ -57,4 +59,5 @@ __all__ = [
     "turn_between",
     "turn_pixels",
     "unit_to_pil",
+    "walk_files",
 ]

@@ -17,11 +17,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from singan_aug.errors import ImageError
 from singan_aug.images.arrays import ALPHA_MODES, WIDE_INTEGER_MODES, Pixels, is_grey, to_pixels
 
-__all__ = ["IMAGE_SUFFIXES", "LoadedImage", "load_image", "map_images", "quiet_decoding"]
+__all__ = ["IMAGE_SUFFIXES", "LoadedImage", "decoded", "load_image", "map_images", "quiet_decoding"]
 
 T = TypeVar("T")
 # What a walk through a folder takes for an image; a file named outright is tried whatever its suffix.
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo"}
+    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+)
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -41,19 +44,24 @@ def load_image(path: Path | str) -> LoadedImage:
 
     Raises `ImageError` that says what was found: not an image, truncated, empty, unreadable, too large.
     """
+    return decoded(path, _decode)
+
+
+def decoded(path: Path | str, decode: Callable[[Image.Image], T], what: str = "an image") -> T:
+    """`decode` of a file that Pillow has opened. Raises `ImageError` for whatever is no image, or too large a one."""
     path = Path(path)
     try:
         if path.stat().st_size == 0:
-            raise ImageError("expected an image, got an empty file (0 bytes): restore or delete it")
+            raise ImageError(f"expected {what}, got an empty file (0 bytes): restore or delete it")
         with Image.open(path) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
                 raise Image.DecompressionBombError
-            return _decode(image)
+            return decode(image)
     except ImageError:
         raise
     except FileNotFoundError:
-        what = "a link to nothing" if path.is_symlink() else "no such file"
-        raise ImageError(f"expected an image, got {what}: restore or remove it") from None
+        found = "a link to nothing" if path.is_symlink() else "no such file"
+        raise ImageError(f"expected {what}, got {found}: restore or remove it") from None
     except PermissionError:
         raise ImageError("no permission to read it: change its mode or owner") from None
     except IsADirectoryError:
@@ -102,7 +110,7 @@ def _decode(image: Image.Image) -> LoadedImage:
         notes.append(f"first of {frames} frames")
     image.load()
     if image.mode in WIDE_INTEGER_MODES:
-        notes.append("16 bits reduced to 8")
+        notes.append("16-bit values divided by 257; loaders that clip them, as torchvision's does, show another image")
     elif image.mode == "F":
         notes.append("floats multiplied by 255")
     elif image.mode in ALPHA_MODES or "transparency" in image.info:

@@ -20,7 +20,8 @@ LOCAL_BLUR_PX = 2.0  # the local amplitude follows the error this closely
 
 def derive_seed(*parts: int | str) -> int:
     """A 63-bit seed out of integers and words (xxh3-64): the same on every machine, different for every tuple."""
-    return xxhash.xxh3_64_intdigest("/".join(str(part) for part in parts).encode()) >> 1
+    words = "/".join(str(part) for part in parts)
+    return xxhash.xxh3_64_intdigest(words.encode(errors="surrogateescape")) >> 1  # names of files may be no UTF-8
 
 
 def generator_for(*parts: int | str) -> torch.Generator:

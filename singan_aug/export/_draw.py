@@ -1,0 +1,139 @@
+"""The variants of one image: drawn, and written with their labels."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from singan_aug.annotations import counted
+from singan_aug.errors import LabelError, SinGANAugError
+from singan_aug.export._files import written_aside
+from singan_aug.export._layout import Carrier
+from singan_aug.export._plan import Exported, Job, Settings
+from singan_aug.images import decoded, load_image, quiet_decoding, turn_between, unit_to_pil
+from singan_aug.pyramid import Pyramid, keeps_layout, trace
+from singan_aug.pyramid.copied.displacement import layout_start_scale
+from singan_aug.pyramid.noise import derive_seed
+from singan_aug.pyramid.resample import resize
+from singan_aug.pyramid.sizes import Size, StartScale, resolve_start_scale
+from singan_aug.pyramid.threads import one_thread
+from singan_aug.store import Fingerprint, Manifest, fingerprint, open_store
+from singan_aug.transforms._labels import carry_boxes, sample_field
+
+__all__ = ["export_one", "variant_suffix"]
+
+JPEG_QUALITY = 95
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+
+
+def variant_suffix(image: Path) -> str:
+    """PNG and JPEG stay what they are, the rest becomes PNG."""
+    return image.suffix if image.suffix.lower() in (*JPEG_SUFFIXES, ".png") else ".png"
+
+
+class _Draw(Carrier):
+    """One variant: its pixels, and where they come from."""
+
+    def __init__(
+        self,
+        pyramid: Pyramid,
+        manifest: Manifest,
+        identity: Fingerprint,
+        size: Size,
+        start_scale: StartScale,
+        seed: int,
+    ) -> None:
+        self.size, self._manifest, self._identity = size, manifest, identity
+        self._traced = trace(pyramid, start_scale=start_scale, seed=seed)
+        self._start = resolve_start_scale(start_scale, len(pyramid))
+        self._kept = keeps_layout(manifest.displacement_px, pyramid.size, self._start)
+        turned = turn_between(self._traced.images, manifest.turn_code, identity.turn_code)
+        self.image: Tensor = resize(turned, size, pyramid.config.resample)[0].clamp(0, 1)  # [C, H, W]
+
+    @cached_property
+    def _field(self) -> Tensor:
+        if self._traced.origins is not None:
+            own, wanted = self._manifest.turn_code, self._identity.turn_code
+            return sample_field(self._traced.origins[0], self._manifest.scale_sizes[-1], self.size, own, wanted)
+        if not self._kept:
+            raise self._refusal("labels of a pyramid that generates pixels", 'fit with the preset "fast"')
+        rows, columns = (torch.arange(side) for side in self.size)
+        return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+
+    def field(self) -> Tensor:
+        """Exact where pixels were copied; the identity where they were generated and stay about where they were."""
+        return self._field
+
+    def boxes(self, boxes: Tensor) -> Tensor:
+        """The same ones, from start scales that keep the layout."""
+        if not self._kept:
+            raise self._refusal("boxes without outlines", "give polygons")
+        return carry_boxes(boxes, keeps_layout=self._kept)
+
+    def _refusal(self, what: str, else_do: str) -> LabelError:
+        moved = self._manifest.displacement_px
+        size = self._manifest.scale_sizes[-1]
+        first = layout_start_scale(moved, size)
+        choose = (
+            "no start scale of its pyramid keeps the layout" if first is None else f"use --start-scale {first} or finer"
+        )
+        far = f"{moved[self._start]:.0f} of {min(size)} px" if moved else "it is not known how far"
+        return LabelError(
+            f"{what} cannot follow start scale {self._start}, which moves things ({far}): {choose}, or {else_do}"
+        )
+
+
+@one_thread()
+def export_one(job: Job, location: str, out: Path, settings: Settings) -> tuple[Exported, dict[str, Any] | None]:
+    """Draw and write the variants of one image; the journal's entry, or None where it failed."""
+    store = open_store(location)
+    try:
+        with quiet_decoding():
+            pixels = load_image(job.image).pixels
+            mode, bits = decoded(job.image, _mode_and_bits)
+        size, identity = (pixels.shape[0], pixels.shape[1]), fingerprint(pixels)
+        left_out = job.labels.left_out(size)
+        manifest, pyramid = store.manifest(job.key), store.load(job.key)
+        variants = []
+        for i, name in enumerate(job.names):
+            start_scale = settings.start_scales[i % len(settings.start_scales)]
+            seed = derive_seed(settings.seed, job.relative.as_posix(), i)
+            draw = _Draw(pyramid, manifest, identity, size, start_scale, seed)
+            with quiet_decoding():
+                labels = job.labels.write(Path(name).stem, draw, out)
+            _save(unit_to_pil(draw.image), mode, out, job.relative.with_name(name))
+            variants.append({"name": name, "labels": labels})
+    except SinGANAugError as error:
+        return Exported(job.image, "failed", str(error)), None
+    except OSError as error:
+        return Exported(job.image, "failed", f"cannot be written: {error.strerror or error}"), None
+    notes = [f"{counted(len(left_out), 'object')} left out: {left_out[0]}"] if left_out else []
+    notes += ["16 bits of a colour reduced to 8 in its variants"] if bits > 8 and mode not in _WIDE_MODES else []
+    outcome = Exported(job.image, "exported", "; ".join(notes), len(left_out))
+    return outcome, {"image": job.relative.as_posix(), "size": size, "variants": variants}
+
+
+_WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def _mode_and_bits(image: Image.Image) -> tuple[str, int]:
+    """Of the file: Pillow reads 16-bit colours as 8 bits, and says so in how it decodes them alone."""
+    tiles = getattr(image, "tile", [])
+    raw = [tile[3] if isinstance(tile[3], str) else str((*tile[3], "")[0]) for tile in tiles if tile[3]]
+    return image.mode, 16 if any(";16" in each for each in raw) else 8
+
+
+def _save(image: Image.Image, mode: str, out: Path, inside: Path) -> None:
+    """As a file of the original's mode: wide integers, grey or RGB."""
+    if mode in _WIDE_MODES and inside.suffix.lower() == ".png":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    elif mode not in ("1", "L", "LA", "F", *_WIDE_MODES):
+        image = image.convert("RGB")
+    options: dict[str, Any] = {} if inside.suffix.lower() == ".png" else {"quality": JPEG_QUALITY}
+    written_aside(out, inside, partial(image.save, **options))
