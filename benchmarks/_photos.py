@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from singan_aug import Pyramid, draw
+from singan_aug import Pyramid
+from singan_aug.pyramid import trace
 
-__all__ = ["images_in", "opened", "setting", "unit", "variants_of"]
+__all__ = ["Variants", "images_in", "opened", "setting", "unit", "variants_of"]
 
 SUFFIXES = {".jpeg", ".jpg", ".png", ".webp"}
 
@@ -36,14 +38,25 @@ def unit(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).movedim(-1, 0)[None] / 255
 
 
-def variants_of(pyramid: Pyramid, start_scale: int, seeds: Iterable[int]) -> tuple[Tensor, list[float]]:
-    """One draw for each seed, [N, C, H, W] in [0, 1] as a file of 8 bits holds them, and their process milliseconds."""
+@dataclass(frozen=True)
+class Variants:
+    """Draws, one for each seed."""
+
+    images: Tensor  # [N, C, H, W] in [0, 1] as a file of 8 bits holds them
+    origins: Tensor | None  # int64 [N, 2, H, W]; None where pixels are not copied
+    draw_ms: list[float]  # process milliseconds of each
+
+
+def variants_of(pyramid: Pyramid, start_scale: int, seeds: Iterable[int]) -> Variants:
+    """One draw for each seed, timed. `trace` is what `draw` calls."""
     draws, draw_ms = [], []
     for seed in seeds:
         started_sec = time.process_time()
-        draws.append(draw(pyramid, 1, start_scale=start_scale, seed=seed))
+        draws.append(trace(pyramid, 1, start_scale=start_scale, seed=seed))
         draw_ms.append((time.process_time() - started_sec) * 1000)
-    return (torch.cat(draws) * 255).round() / 255, draw_ms
+    origins = [drawn.origins for drawn in draws if drawn.origins is not None]
+    images = torch.cat([drawn.images for drawn in draws])
+    return Variants((images * 255).round() / 255, torch.cat(origins) if origins else None, draw_ms)
 
 
 def setting(text: str) -> tuple[str, Any]:

@@ -48,7 +48,7 @@ def main() -> None:
             source = unit(photo.resize(pyramid.size[::-1], Image.Resampling.BICUBIC))
             for start in STARTS:
                 seeds = range(1000 * place, 1000 * place + max(options.draws, options.diversity_draws))
-                variants = variants_of(pyramid, start, seeds)[0]
+                variants = variants_of(pyramid, start, seeds).images
                 scored = variants[: options.draws]
                 realism = float(sifid(source, scored, stem).mean())
                 apart = float(lpips(source, scored, alex).mean())

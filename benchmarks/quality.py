@@ -1,4 +1,5 @@
-"""How good the variants of the presets are: SIFID, LPIPS and pixel diversity, beside other programs' samples.
+"""How good the variants of the presets are: SIFID, LPIPS, incoherence, pieces and pixel diversity, beside other
+programs' samples.
 
 `--metrics` names a folder that holds inception_stem.safetensors and lpips_alex.safetensors, `--peer NAME=FOLDER` one
 sample of each photo, named as the photo is. A photo larger than the pyramid is compared at the pyramid's size.
@@ -26,11 +27,24 @@ from benchmarks._result import Row, say, spread, write
 from singan_aug import FitConfig, draw, fit
 from singan_aug.config import PRESETS, preset
 from singan_aug.errors import SinGANAugError
-from singan_aug.metrics import InceptionStem, LpipsAlex, lpips, pixel_diversity, sifid
+from singan_aug.metrics import (
+    InceptionStem,
+    KnownPatches,
+    LpipsAlex,
+    incoherence,
+    lpips,
+    pieces,
+    pixel_diversity,
+    sifid,
+)
 
 SEEDS_APART = 1000
 SHEET_DRAWS = (3, 2, 1)  # of the first start scale, the second, the third
 SHEET_PX, GAP_PX, LABEL_PX = 1400, 4, 16
+MEANS = (
+    *("lpips_to_source", "lpips_between", "pixel_diversity", "incoherence"),
+    *("largest_piece_ratio", "pieces_in_half", "unmoved_ratio"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,10 @@ class Scores:
     sifid: list[list[float]] = field(default_factory=list)
     lpips_to_source: list[float] = field(default_factory=list)
     lpips_between: list[float] = field(default_factory=list)
+    incoherence: list[float] = field(default_factory=list)
+    largest_piece_ratio: list[float] = field(default_factory=list)  # of draws that copy pixels
+    pieces_in_half: list[float] = field(default_factory=list)
+    unmoved_ratio: list[float] = field(default_factory=list)
     pixel_diversity: list[float] = field(default_factory=list)
     draw_ms: list[float] = field(default_factory=list)
 
@@ -55,7 +73,7 @@ class Scores:
         """Means over everything, the median over all images scored, the spread over photos of their means."""
         row = {"what": what, **more, "photos": len(self.sifid)}
         row |= {"sifid_mean": _rounded(np.mean(self.sifid)), "sifid_median": _rounded(np.median(self.sifid))}
-        for name in ("lpips_to_source", "lpips_between", "pixel_diversity"):
+        for name in MEANS:
             if values := getattr(self, name):
                 row[f"{name}_mean"] = _rounded(np.mean(values))
         return row | {"sifid": spread([float(np.mean(values)) for values in self.sifid])}
@@ -119,13 +137,16 @@ def _rows_of_preset(
         pyramid = fit(photo, config)
         fit_sec.append(time.process_time() - started_sec)
         source = photo.resize(pyramid.size[::-1], Image.Resampling.BICUBIC) if _size(photo) != pyramid.size else photo
+        known = KnownPatches.of(unit(source))
         for start, scored in scores.items():
             seeds = range(first_seed, first_seed + max(options.draws, options.diversity_draws))
-            variants, draw_ms = variants_of(pyramid, start, seeds)
-            scored.draw_ms += draw_ms
-            _score(scored, unit(source), variants[: options.draws], networks)
-            scored.pixel_diversity.append(pixel_diversity(variants[: options.diversity_draws], unit(source)))
-            pictures = [_picture(variant) for variant in variants[: options.draws]]
+            variants = variants_of(pyramid, start, seeds)
+            scored.draw_ms += variants.draw_ms
+            _score(scored, unit(source), variants.images[: options.draws], networks)
+            scored.incoherence += incoherence(known, variants.images[: options.draws]).tolist()
+            _measure_pieces(scored, variants.origins)
+            scored.pixel_diversity.append(pixel_diversity(variants.images[: options.diversity_draws], unit(source)))
+            pictures = [_picture(variant) for variant in variants.images[: options.draws]]
             strip += [(f"{what}, start scale {start}", picture) for picture in pictures[: shown.get(start, 0)]]
             if options.export:
                 place = options.export / what if len(options.presets) > 1 else options.export
@@ -153,8 +174,15 @@ def _score(
     scores.lpips_between += lpips(variants[:-1], variants[1:], networks.alex).tolist()
 
 
+def _measure_pieces(scores: Scores, origins: Tensor | None) -> None:
+    for found in pieces(origins) if origins is not None else ():
+        scores.largest_piece_ratio.append(found.largest_ratio)
+        scores.pieces_in_half.append(found.in_half)
+        scores.unmoved_ratio.append(found.unmoved_ratio)
+
+
 def _row_of_peer(what: str, folder: Path, photos: dict[str, Image.Image], networks: Networks) -> Row:
-    """SIFID at the sample's own size, LPIPS at the photo's."""
+    """SIFID at the sample's own size, all else at the photo's."""
     scores = Scores()
     for path in images_in(folder):
         if path.stem in photos:
@@ -163,6 +191,7 @@ def _row_of_peer(what: str, folder: Path, photos: dict[str, Image.Image], networ
             if sample.shape != source.shape:
                 sample = functional.interpolate(sample, source.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
             scores.lpips_to_source += lpips(source, sample, networks.alex).tolist()
+            scores.incoherence += incoherence(source, sample).tolist()
     if not scores.sifid:
         raise SystemExit(f"{folder}: no image there is named as one of the photos")
     say(f"{what}: SIFID {np.mean(scores.sifid):.3f}")

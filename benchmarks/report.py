@@ -25,7 +25,8 @@ INTRODUCTION = """# Benchmarks
 
 Made by `python -m benchmarks.report` from the files in `benchmarks/results/`. What the suites do and how they measure:
 [benchmarks/README.md](../benchmarks/README.md); what did not work: [research.md](research.md). A cell with a spread
-is the median and, in brackets, the quartiles. Higher is better for diversity and LPIPS, lower for everything else.
+is the median and, in brackets, the quartiles. Higher is better for diversity and LPIPS, lower for everything else;
+pieces and what is unmoved describe draws and are neither.
 """
 
 

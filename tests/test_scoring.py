@@ -22,11 +22,12 @@ from typer.testing import CliRunner
 from singan_aug import cli
 from singan_aug.errors import ConfigError, ImageError
 from singan_aug.images import pixels_to_pil, to_signed, to_unit
-from singan_aug.metrics import InceptionStem, LpipsAlex, nearest_copy, patch_distance, weights
+from singan_aug.metrics import InceptionStem, LpipsAlex, nearest_copy, patch_distance, scoring, weights
 from singan_aug.metrics.frechet import CONVOLUTIONS as STEM_CONVOLUTIONS
+from singan_aug.metrics.pairing import pair_files
 from singan_aug.metrics.patches import _wasserstein
 from singan_aug.metrics.perceptual import CONVOLUTIONS as ALEX_CONVOLUTIONS
-from singan_aug.metrics.scoring import pair_files
+from singan_aug.metrics.scoring import MEASURES
 from singan_aug.pyramid.resample import blur
 from tests.conftest import make_photo
 
@@ -170,6 +171,47 @@ def test_folders_without_a_pair(tmp_path: Path) -> None:
         pair_files(real, fake)
 
 
+def _touch_all(folder: Path, *names: str) -> Path:
+    for name in names:
+        _touch((folder / name).parent, Path(name).name)
+    return folder
+
+
+def _paths(pairs: dict[Path, list[Path]], real: Path, fake: Path) -> dict[str, list[str]]:
+    return {
+        one.relative_to(real).as_posix(): [path.relative_to(fake).as_posix() for path in fakes]
+        for one, fakes in pairs.items()
+    }
+
+
+def test_subfolders_are_paired_by_their_names(tmp_path: Path) -> None:
+    real, fake = tmp_path / "real", tmp_path / "fake"
+    for folder in (real / "dogs", real / "cats", fake / "dogs" / "2", fake / "cats", fake / "any"):
+        folder.mkdir(parents=True)
+    _touch_all(real, "cats/1.jpg", "dogs/1.jpg", "dogs/2.jpg", "dogs/only.jpg")
+    _touch_all(fake, "cats/1_0.png", "dogs/1.png", "dogs/2/a.png", "any/only_3.png", "any/1.png", "only.png")
+    pairs, alone = pair_files(real, fake)
+    assert _paths(pairs, real, fake) == {
+        "cats/1.jpg": ["cats/1_0.png"],
+        "dogs/1.jpg": ["dogs/1.png"],
+        "dogs/2.jpg": ["dogs/2/a.png"],
+        "dogs/only.jpg": ["any/only_3.png", "only.png"],
+    }
+    assert [path.relative_to(fake).as_posix() for path in alone] == ["any/1.png"]  # of which of the two?
+
+
+def test_variants_inside_the_folder_of_sources_are_no_sources(tmp_path: Path) -> None:
+    real = _touch(tmp_path / "real", "cat.jpg")
+    fake = _touch(real / "variants", "cat_0.png")
+    assert _names(pair_files(real, fake)[0]) == {"cat.jpg": ["cat_0.png"]}
+
+
+def test_the_mask_of_a_variant_is_no_variant(tmp_path: Path) -> None:
+    real = _touch(tmp_path / "real", "cat.jpg", "gas_mask.jpg")
+    fake = _touch(tmp_path / "fake", "cat_0.png", "cat_0_mask.png", "gas_mask.png")
+    assert _names(pair_files(real, fake)[0]) == {"cat.jpg": ["cat_0.png"], "gas_mask.jpg": ["gas_mask.png"]}
+
+
 # The command
 
 
@@ -195,6 +237,8 @@ def test_score_as_json(folders: tuple[Path, Path], tmp_path: Path) -> None:
     found = json.loads(result.stdout)
     assert [Path(row["fake"]).name for row in found["images"]] == ["a_0.png", "a_1.png", "b.png"]
     same, other = found["images"][0], found["images"][1]
+    assert set(same) == {"real", "fake", *MEASURES}
+    assert same["incoherence"] == 0 < other["incoherence"]
     for measure in ("sifid_64", "sifid_192", "lpips", "patch_distance", "copy_distance"):
         assert same[measure] == pytest.approx(0, abs=1e-6)
         assert other[measure] > 1e-3
@@ -205,6 +249,8 @@ def test_score_as_json(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert [source["fakes"] for source in found["sources"]] == [2, 1]
     assert found["sources"][0]["pixel_diversity"] > 0
     assert found["sources"][1]["pixel_diversity"] is None
+    assert found["sources"][0]["lpips_between"] == pytest.approx(other["lpips"])  # the first is the source
+    assert found["sources"][1]["lpips_between"] is None
 
 
 def test_score_without_weights_says_where_they_come_from(folders: tuple[Path, Path]) -> None:
@@ -212,8 +258,8 @@ def test_score_without_weights_says_where_they_come_from(folders: tuple[Path, Pa
     assert result.exit_code == 0
     assert "--download" in result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["image", "patch_distance", "copy_distance", "copied_ratio"]
-    assert lines[1].split() == ["a_0.png", "0.0000", "0.0000", "1.0000"]
+    assert lines[0].split() == ["image", "patch_distance", "copy_distance", "copied_ratio", "incoherence"]
+    assert lines[1].split() == ["a_0.png", "0.0000", "0.0000", "1.0000", "0.0000"]
     assert [line.split()[0] for line in lines[2:6]] == ["a_1.png", "b.png", "mean", "median"]
     assert lines[6].startswith("pixel diversity")
 
@@ -245,6 +291,54 @@ def test_score_compares_images_of_two_sizes(tmp_path: Path) -> None:
     networks = _published_locally(tmp_path / "weights", None)
     result = _run(tmp_path / "real.png", tmp_path / "fake.png", "--json", "--weights", networks)
     assert json.loads(result.stdout)["mean"]["lpips"] > 0
+    assert "another size than their source" in result.stderr
+
+
+def test_many_images_are_scored_a_few_at_a_time_as_they_are_together(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights_folder = _published_locally(tmp_path / "weights", None)
+    arguments = (*folders, "--json", "--weights", weights_folder)
+    together = json.loads(_run(*arguments).stdout)
+    monkeypatch.setattr(scoring, "BATCH", 1)
+    alone = json.loads(_run(*arguments).stdout)
+    for rows in ("images", "sources"):
+        for one, other in zip(together[rows], alone[rows], strict=True):
+            assert one.keys() == other.keys()
+            for name, value in one.items():  # convolutions of a batch add in another order
+                expected = pytest.approx(value, rel=1e-4, abs=1e-6) if isinstance(value, float) else value
+                assert other[name] == expected
+
+
+def test_fakes_of_several_sizes_have_no_pixel_diversity(folders: tuple[Path, Path]) -> None:
+    real, fake = folders
+    pixels_to_pil(make_photo(30, 30)).save(fake / "a_2.png")
+    result = _run(real, fake, "--json")
+    assert json.loads(result.stdout)["sources"][0]["pixel_diversity"] is None
+    assert "several sizes" in result.stderr
+
+
+def test_a_broken_file_is_named_and_the_others_are_scored(folders: tuple[Path, Path]) -> None:
+    real, fake = folders
+    (fake / "a_1.png").write_text("text")
+    (real / "b.png").write_text("text")
+    result = _run(real, fake, "--json")
+    assert result.exit_code == 1
+    assert [Path(row["fake"]).name for row in json.loads(result.stdout)["images"]] == ["a_0.png"]
+    for path in (fake / "a_1.png", real / "b.png"):
+        assert f"{path}: not an image" in result.stderr
+
+
+def test_a_flat_source_has_all_other_measures(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), "grey").save(tmp_path / "real.png")
+    fake = tmp_path / "fake"
+    fake.mkdir()
+    for seed in (0, 1):
+        pixels_to_pil(make_photo(40, 40, seed=seed)).save(fake / f"{seed}.png")
+    result = _run(tmp_path / "real.png", fake, "--json")
+    assert result.exit_code == 0
+    assert "no pixel diversity: expected a source with some contrast" in result.stderr
+    assert json.loads(result.stdout)["mean"]["incoherence"] > 0.9
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import statistics
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from singan_aug.cli._app import AsJson, app, reported
-from singan_aug.display import complain, file_size, say, show_json, show_table
+from singan_aug.cli._app import FAILED, AsJson, app, reported
+from singan_aug.display import ProgressBar, complain, file_size, say, show_json, show_table
 from singan_aug.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from singan_aug.metrics.weights import Published
 
 WEIGHTS = "SINGAN_AUG_METRICS"
+OF_ALL_FAKES = {"pixel_diversity": "pixel diversity", "lpips_between": "LPIPS between neighbours"}  # of one source
 
 
 @app.command()
@@ -29,7 +31,8 @@ def score(
     fake: Annotated[
         Path | None,
         typer.Argument(
-            help="An image to score, or a folder of them: named as their sources are, or beginning with their names.",
+            help="An image to score, or a folder of them, subfolders too: named as their sources are, or beginning "
+            "with their names.",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +54,7 @@ def score(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score images against their sources: SIFID, LPIPS, patch distance, copies, pixel diversity."""
+    """Score images against their sources: SIFID, LPIPS, patch distance, copies, incoherence, pixel diversity."""
     if download is not None:
         _download(download)
         weights = weights or download
@@ -64,7 +67,8 @@ def score(
             raise ConfigError(f"expected an image or a folder of them, got {path}: there is no such file or folder")
     weights = weights or (Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None)
 
-    from singan_aug.metrics.scoring import Networks, pair_files, score_files
+    from singan_aug.metrics.pairing import pair_files
+    from singan_aug.metrics.scoring import Networks, score_files
 
     if weights is None:
         complain(
@@ -75,13 +79,22 @@ def score(
     pairs, alone = pair_files(real, fake)
     for path in alone:
         complain(f"{path} belongs to no image of {real}: left out")
-    scored = [score_files(one, fakes, networks) for one, fakes in pairs.items()]
+    scored, total = [], sum(map(len, pairs.values()))
+    with ProgressBar("scoring") as bar:
+        done = count(1)
+        for one, fakes in pairs.items():
+            scored.append(score_files(one, fakes, networks, on_image=lambda: bar.show(next(done), total)))
     for note in dict.fromkeys(note for each in scored for note in each.notes):
         complain(note)
+    failed = [message for each in scored for message in each.failed.values()]
+    for message in failed:
+        complain(message)
     if as_json:
         show_json(_described(scored))
-    else:
-        _show(scored)
+    elif any(each.values for each in scored):
+        _show(scored, fake)
+    if failed:
+        raise typer.Exit(FAILED)
 
 
 def _download(folder: Path) -> None:
@@ -100,31 +113,38 @@ def _described(scored: list[Scored]) -> dict[str, Any]:
         {"real": str(each.real), "fake": str(path), **values} for each in scored for path, values in each.values.items()
     ]
     sources = [
-        {"real": str(each.real), "fakes": len(each.values), "pixel_diversity": each.pixel_diversity} for each in scored
+        {"real": str(each.real), "fakes": len(each.values), **{name: getattr(each, name) for name in OF_ALL_FAKES}}
+        for each in scored
     ]
     return {"images": images, "sources": sources, "mean": _over(scored, "mean"), "median": _over(scored, "median")}
 
 
 def _over(scored: list[Scored], what: str) -> dict[str, float]:
-    """Over all images that have the measure, and of pixel diversity over all sources that have it."""
+    """Over all images that have the measure, and of what all fakes of a source have together over these sources."""
     columns: dict[str, list[float]] = {}
     for each in scored:
         for values in each.values.values():
             for name, value in values.items():
                 columns.setdefault(name, []).append(value)
-    diversities = [each.pixel_diversity for each in scored if each.pixel_diversity is not None]
-    columns |= {"pixel_diversity": diversities} if diversities else {}
+    for name in OF_ALL_FAKES:
+        together = [value for each in scored if (value := getattr(each, name)) is not None]
+        columns |= {name: together} if together else {}
     return {name: getattr(statistics, what)(values) for name, values in columns.items()}
 
 
-def _show(scored: list[Scored]) -> None:
+def _show(scored: list[Scored], folder: Path) -> None:
     mean, median = _over(scored, "mean"), _over(scored, "median")
-    names = [name for name in mean if name != "pixel_diversity"]
-    rows = [[path.name, *_cells(values, names)] for each in scored for path, values in each.values.items()]
+    names = [name for name in mean if name not in OF_ALL_FAKES]
+    rows = []
+    for each in scored:
+        for path, values in each.values.items():
+            shown = path.relative_to(folder) if folder.is_dir() else path.name
+            rows.append([str(shown), *_cells(values, names)])
     rows += [["mean", *_cells(mean, names)], ["median", *_cells(median, names)]]
     show_table(["image", *names], rows)
-    if "pixel_diversity" in mean:
-        say(f"pixel diversity, mean over sources with several images of one size: {mean['pixel_diversity']:.4f}")
+    for name, words in OF_ALL_FAKES.items():
+        if name in mean:
+            say(f"{words}, mean over sources with several images of one size: {mean[name]:.4f}")
 
 
 def _cells(values: Any, names: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from singan_aug.errors import ConfigError, ImageError
 from singan_aug.metrics._inputs import checked, paired
 
-__all__ = ["nearest_copy", "patch_distance"]
+__all__ = ["COPIED", "large_enough", "nearest_copy", "nearest_patches", "patch_distance"]
 
 COPIED = 1 / 255  # root mean square difference of two patches up to which one is a copy of the other: an 8-bit step
 COMPARED = 2**24  # distances held at once
@@ -37,7 +37,7 @@ def patch_distance(
     directions = torch.randn(projections, 3, patch_px, patch_px, generator=rng)
     directions /= directions.flatten(1).norm(dim=1)[:, None, None, None]
     ours, theirs = (
-        [functional.conv2d(image[None], directions)[0].flatten(1) for image in _large_enough(images, name, patch_px)]
+        [functional.conv2d(image[None], directions)[0].flatten(1) for image in large_enough(images, name, patch_px)]
         for images, name in ((real, "real"), (fake, "fake"))
     )
     pairs = [(ours[i % len(ours)], theirs[i % len(theirs)]) for i in range(count)]
@@ -65,21 +65,32 @@ def nearest_copy(
     """
     if len(source) != 1:
         raise ImageError(f"expected one source, got {len(source)}")
-    keys = functional.unfold(_large_enough(source, "source", patch_px) - 0.5, patch_px)[0].T  # centred: rounds less
-    squares = keys.square().sum(1)
+    keys = functional.unfold(large_enough(source, "source", patch_px) - 0.5, patch_px)[0].T  # centred: rounds less
     distances, ratios = [], []
-    for draw in _large_enough(draws, "draws", patch_px):
+    for draw in large_enough(draws, "draws", patch_px):
         patches = functional.unfold(draw[None] - 0.5, patch_px, stride=patch_px)[0].T
-        nearest = torch.cat(
-            [(squares - 2 * some @ keys.T).argmin(1) for some in patches.split(max(1, COMPARED // len(keys)))]
-        )
-        least = (patches - keys[nearest]).double().square().mean(1).sqrt()
+        least = (nearest_patches(patches, keys)[0] / keys.shape[1]).sqrt()
         distances.append(least.mean())
         ratios.append((least <= COPIED).double().mean())
     return torch.stack(distances), torch.stack(ratios)
 
 
-def _large_enough(images: Tensor, name: str, patch_px: int) -> Tensor:
+def nearest_patches(
+    patches: Tensor,  # [Q, D]
+    keys: Tensor,  # [L, D]
+) -> tuple[Tensor, Tensor]:
+    """Of each patch the squared distance to its nearest key, summed over D, float64 [Q], and which that is, int64 [Q].
+
+    Found by |k|^2 - 2 p k, which is one product of matrices; the distance is then taken of the differences, which
+    rounds less.
+    """
+    squares = keys.square().sum(1)
+    rows = max(1, COMPARED // len(keys))
+    nearest = torch.cat([(squares - 2 * some @ keys.T).argmin(1) for some in patches.split(rows)])
+    return (patches - keys[nearest]).double().square().sum(1), nearest
+
+
+def large_enough(images: Tensor, name: str, patch_px: int) -> Tensor:
     """[N, 3, H, W] in [0, 1], float32 on the CPU, no side shorter than a patch."""
     if patch_px < 1:
         raise ConfigError(f"expected patch_px of at least 1, got {patch_px}")
