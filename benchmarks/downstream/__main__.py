@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cells: Cells = {}
     for name in protocol.arms:
         for count in protocol.counts:
-            cells[name, count] = [_cell(name, count, split, workshop) for split in range(protocol.splits)]
+            cells[name, count] = [train_cell(name, count, split, workshop) for split in range(protocol.splits)]
             accuracies = [cell["accuracy"] for cell in cells[name, count]]
             say(f"{name}, {count} images: {100 * np.mean(accuracies):.1f} % ({_rare_text(cells[name, count])})")
     rows = [{"what": "protocol", "protocol": protocol.to_json(), "classes": list(labelled.classes)}]
@@ -147,7 +147,8 @@ def _counts(protocol: Protocol, count: int, split: int, classes: int) -> list[in
     return [count if c == split % classes else protocol.majority for c in range(classes)]
 
 
-def _cell(name: str, count: int, split: int, workshop: Workshop) -> dict[str, Any]:
+def train_cell(name: str, count: int, split: int, workshop: Workshop) -> dict[str, Any]:
+    """All seeds of an arm on one choice of training images, or what they gave before."""
     protocol = workshop.protocol
     return workshop.cell(f"{name}__{count}__{split}__{protocol.seeds}", lambda: _train(name, count, split, workshop))
 
@@ -168,37 +169,39 @@ def _train(name: str, count: int, split: int, workshop: Workshop) -> dict[str, A
     started_sec = time.process_time()
     starts = [1000 * split + i for i in range(protocol.seeds)]
     batches = [Batches(arm, chosen, labelled.pool_labels, replaceable, protocol, seed) for seed in starts]
+    dice = None
     if protocol.model == "frozen":
         scores = train_head(sets, batches, test, classes, protocol) == labelled.test_labels
     else:
-        scores = np.stack(
-            [_run(sets, each, test, workshop, arm, seed) for each, seed in zip(batches, starts, strict=True)]
-        )
+        runs = [_run(sets, each, test, workshop, arm, seed) for each, seed in zip(batches, starts, strict=True)]
+        scores = np.stack([run[0] for run in runs])
+        dice = np.stack([run[1] for run in runs]) if protocol.model == "masks" else None
     per_class = [scores[:, labelled.test_labels == c].mean(1) for c in range(classes)]
     return {
         "split": split,
         "accuracies": [round(float(value), 5) for value in scores.mean(1)],
         "accuracy": float(scores.mean()),
         "per_class": [round(float(values.mean()), 5) for values in per_class],
+        "dice": None if dice is None else [round(float(value), 5) for value in dice.mean(1)],
         "rare": float(per_class[split % classes].mean()) if protocol.rare else None,
         "train_sec": round((time.process_time() - started_sec) / protocol.seeds, 3),
     }
 
 
 def _run(sets: Sets, batches: Batches, test: Tensor, workshop: Workshop, arm: Arm, seed: int) -> NDArray[np.float64]:
-    """What a network trained from scratch scores on each test image: 0 or 1, or its intersection over union."""
+    """What a network trained from scratch scores on each test image, [1, T]: 0 or 1; or, [2, T]: IoU and Dice."""
     protocol, labelled = workshop.protocol, workshop.labelled
     if protocol.model == "masks":
-        return train_masks(sets, batches, test, protocol, seed)
+        return train_masks(sets, batches, test, protocol, seed, arm.strong)
     classes, cutmix = len(labelled.classes), arm.strong == "cutmix"
     right = train_scratch(sets, batches, test, classes, protocol, seed, cutmix=cutmix) == labelled.test_labels
-    return np.asarray(right.astype(float))
+    return np.asarray(right.astype(float))[None]
 
 
 def _runs(cells: Cells) -> list[Row]:
     return [
         {"what": "cell", "arm": arm, "images": count}
-        | {name: cell[name] for name in ("split", "accuracies", "per_class", "rare", "train_sec")}
+        | {name: cell[name] for name in ("split", "accuracies", "dice", "per_class", "rare", "train_sec")}
         for (arm, count), of_splits in cells.items()
         for cell in of_splits
     ]

@@ -47,7 +47,7 @@ def read(protocol: Protocol, folder: Path) -> Labelled:
         raise ImageError(f"expected a folder of labelled images, got {folder}, which is none")
     archives = sorted(folder.glob("*.npz"))
     if protocol.model == "masks":
-        names, parts = _masked(folder)
+        names, parts = _masked(folder, protocol.ordered)
     elif archives:
         held = np.load(archives[0], allow_pickle=False)
         names = list(map(str, held["classes"] if "classes" in held else np.unique(held["y_train"])))
@@ -121,7 +121,7 @@ def _parted(groups: Labels, rng: np.random.Generator) -> tuple[Labels, Labels]:
     return pool, test
 
 
-def _masked(folder: Path) -> tuple[list[str], list[tuple[list[Pixels], Labels]]]:
+def _masked(folder: Path, ordered: float | None) -> tuple[list[str], list[tuple[list[Pixels], Labels]]]:
     """Images with their mask as a fourth channel, 0 or 255, of one class."""
     listed = folder / "duplicates.csv"
     dropped = {line.partition(",")[0] for line in listed.read_text().splitlines()[1:]} if listed.exists() else set()
@@ -136,6 +136,9 @@ def _masked(folder: Path) -> tuple[list[str], list[tuple[list[Pixels], Labels]]]
             images.append(np.concatenate([np.repeat(pixels, 3 // pixels.shape[-1], -1), mask], -1))
     if len(images) < 2:
         raise ImageError(f"expected images with masks in {folder}/images and {folder}/masks, got {len(images)}")
+    if ordered is not None:
+        tested = max(1, round(ordered * len(images)))
+        return ["figure"], [(some, np.zeros(len(some), np.int64)) for some in (images[: -tested - 1], images[-tested:])]
     # Where twins are listed, what is left has none.
     groups = np.arange(len(images)) if listed.exists() else alike_groups([image[..., :3] for image in images])
     parts = [[images[i] for i in some] for some in _parted(groups, np.random.default_rng(0))]
@@ -173,7 +176,9 @@ def _some_of_each(labels: Labels, most: int) -> Labels:
 
 
 def _sized(pixels: Pixels, protocol: Protocol) -> Pixels:
-    """At the protocol's size; without one, a square of the shorter side."""
+    """At the protocol's size; without one, as it is where crops are taken, else a square of the shorter side."""
+    if protocol.size_px is None and protocol.crop_px is not None:
+        return pixels
     side = protocol.size_px or min(pixels.shape[:2])
     if pixels.shape[:2] == (side, side):
         return pixels

@@ -1,4 +1,4 @@
-"""What is trained or looked through: frozen EfficientNet-Lite0 features, a small network from scratch, a tiny U-Net."""
+"""What is trained or looked through: frozen EfficientNet-Lite0 features, a small network from scratch, U-Nets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["Lite0", "SmallNetwork", "TinyUNet"]
+__all__ = ["FoldedUNet", "Lite0", "SmallNetwork", "TinyUNet"]
 
 BATCH_NORM_EPS = 1e-3
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)  # of the sixteen blocks
@@ -111,6 +111,39 @@ class TinyUNet(nn.Module):
             image = pair(torch.cat([wider, seen.pop()], 1))
         logits: Tensor = self.last(image)
         return logits
+
+
+class FoldedUNet(nn.Module):
+    """A U-Net of one convolution at each of three levels that sees 2x2 pixels folded into channels.
+
+    That makes a step four times as cheap as one at full size; the last layer unfolds a logit for each pixel. Any size.
+    """
+
+    def __init__(self, channels: int = 3, width: int = 16) -> None:
+        super().__init__()
+        self.first = _convolution(4 * channels, width)
+        self.down = nn.ModuleList([_convolution(width, 2 * width), _convolution(2 * width, 4 * width)])
+        self.middle = _convolution(4 * width, 4 * width)
+        self.up = nn.ModuleList([_convolution(6 * width, 2 * width), _convolution(3 * width, width)])
+        self.last = nn.Conv2d(width, 4, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[N, C, H, W] to logits [N, 1, H, W]."""
+        height, width = image.shape[-2:]
+        image = self.first(F.pixel_unshuffle(F.pad(image, (0, -width % 8, 0, -height % 8), "replicate"), 2))
+        seen = []
+        for convolution in self.down:
+            seen.append(image)
+            image = convolution(F.max_pool2d(image, 2))
+        image = self.middle(image)
+        for convolution in self.up:
+            image = convolution(torch.cat([F.interpolate(image, scale_factor=2.0), seen.pop()], 1))
+        logits: Tensor = F.pixel_shuffle(self.last(image), 2)
+        return logits[..., :height, :width]
+
+
+def _convolution(into: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(into, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True))
 
 
 def _pair(into: int, out: int) -> nn.Sequential:

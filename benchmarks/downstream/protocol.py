@@ -22,9 +22,15 @@ __all__ = [
     "parse_arm",
 ]
 
-STRONG = ("none", "flip", "flip_crop", "elastic", "colour", "trivial", "rand", "cutmix")
+TURNS = ("turns", "turns_elastic", "turns_affine", "turns_cutmix", "turns_paste")
+STRONG = ("none", "flip", "flip_crop", "elastic", "colour", "trivial", "rand", "cutmix", *TURNS)
+IN_BATCH = {"cutmix": "flip_crop", "turns_cutmix": "turns", "turns_paste": "turns"}  # and on which views they come
 SINGAN = ("coarse", "medium", "fine")  # start scales
-SOURCES = ("duplicates", "reconstruction", *SINGAN, "fine_apart", "gpnn")  # apart: fine, the mask stays behind
+OTHER_PRESETS = ("smooth",)  # than fast, whose name is left out
+SOURCES = (
+    *("duplicates", "reconstruction", *SINGAN, "fine_apart", "gpnn"),  # apart: fine, the mask stays behind
+    *(f"{preset}_{start}" for preset in OTHER_PRESETS for start in SINGAN),
+)
 MIX_RATIO = 0.5
 
 
@@ -36,7 +42,10 @@ class Arm:
     through `strong`: none, flip (mirror), flip_crop (mirror and RandomResizedCrop), and after that colour
     (ColorJitter), trivial or rand (TrivialAugmentWide, RandAugment) or cutmix (in the batch); or, customary for
     writing, elastic (small turns, shifts and zooms, then ElasticTransform). Masks go where their images go; with them
-    the last four are not to be had.
+    trivial, rand, cutmix and elastic are not to be had. For masks there are turns (mirror, and quarter turns where the
+    protocol has them), and after it turns_elastic (ElasticTransform of the protocol's strength), turns_affine
+    (RandomAffine, then ColorJitter), turns_cutmix and turns_paste (figures of the batch's other images, Ghiasi et al.
+    2021).
     """
 
     name: str
@@ -55,14 +64,16 @@ class Arm:
     @property
     def sets(self) -> tuple[tuple[str, str | None], ...]:
         """The sets of views that it draws from: of the images, and of their variants."""
-        strong = "flip_crop" if self.strong == "cutmix" else self.strong
+        strong = IN_BATCH.get(self.strong, self.strong)
         return ((strong, None), (strong, self.source)) if self.source else ((strong, None),)
 
 
 def parse_arm(name: str) -> Arm:
     """STRONG, or STRONG+SOURCE[@RATIO][#MOST]: `trivial+medium@0.25`, `none+fine#8`. Raises ValueError."""
     sources = "|".join(sorted(SOURCES, reverse=True))
-    match = re.fullmatch(rf"({'|'.join(STRONG)})(?:\+({sources})(?:@(0\.\d+|1))?(?:#([1-9]\d*))?)?", name)
+    match = re.fullmatch(
+        rf"({'|'.join(sorted(STRONG, reverse=True))})(?:\+({sources})(?:@(0\.\d+|1))?(?:#([1-9]\d*))?)?", name
+    )
     if not match:
         raise ValueError(f"expected an arm such as trivial, trivial+medium@0.25 or none+fine#8, got {name!r}")
     strong, source, ratio, most = match.groups()
@@ -87,24 +98,30 @@ class Protocol:
 
     name: str
     data: str  # which set (data.py)
-    model: str  # frozen: a linear head on EfficientNet-Lite0's features; scratch: SmallNetwork; masks: TinyUNet
+    model: str  # frozen: a linear head on EfficientNet-Lite0's features; scratch: SmallNetwork; masks: TinyUNet, or,
+    # of crops, FoldedUNet
     arms: tuple[str, ...] = FROZEN_ARMS
     images_per_class: tuple[int, ...] = (1, 2, 5, 10, 25)
     rare: tuple[int, ...] = ()  # images of one class, in turn with the splits, while every other class has
     majority: int = 0  # so many: then images_per_class is not used, and batches hold as many of each class
     size_px: int | None = None  # images are shrunk to a square of this side; None: they are left as they are
     seen_px: int | None = None  # side at which the frozen network sees them
+    crop_px: int | None = None  # side of the crops that a U-Net is trained on, anywhere; it is tested on whole images
+    ordered: float | None = None  # this share of the images is tested, the last in the order of names, and the one
+    # before them is left out: slices of a stack. None: a test folder, or by near-twins
     pool_per_class: int = 50  # training images per class from which splits choose
     test_per_class: int = 100
     splits: int = 5  # choices of training images, nested: one image of each class is among the two, and so on
     seeds: int = 5  # of initial weights and batches, for each split
     views: int = 16  # of each image that an arm sees, those of its variants among them; made once for all runs
-    width: int = 24  # channels of the first layer of a network from scratch (a U-Net: a third)
+    width: int = 24  # channels of the first layer of a network from scratch (a TinyUNet: a third)
     steps: int = 300
     batch: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     flips: bool = True  # whether a mirror image is of its class
+    quarter_turns: bool = False  # whether a turned one is
+    elastic: tuple[float, float] = (0.0, 1.0)  # alpha and sigma in pixels of turns_elastic, chosen by tuning.py
     fit: dict[str, Any] = field(default_factory=dict)  # fields of the fast preset that are changed
 
     def to_json(self) -> str:
@@ -193,6 +210,28 @@ CIFAR = Protocol(
     seen_px=96,
 )
 MANY_VIEWS: dict[str, Any] = {"arms": ("rand", "rand+fine"), "images_per_class": (10, 25), "views": 64}
+MEMBRANES = Protocol(
+    "membranes",
+    "em_membranes",
+    "masks",
+    arms=(
+        *("none", "turns", "turns_elastic", "turns_affine"),
+        *(f"none+{source}" for source in (*SINGAN, *(f"smooth_{start}" for start in SINGAN))),
+        *("turns+fine", "turns_elastic+fine", "turns_affine+fine"),
+    ),
+    images_per_class=(1, 2, 5, 10, 20),
+    crop_px=128,
+    ordered=0.3,
+    pool_per_class=40,
+    seeds=3,
+    views=32,
+    width=16,
+    steps=200,
+    batch=4,
+    learning_rate=1e-2,
+    quarter_turns=True,
+    fit={"finest_px": 1024},  # images are fitted at their own size
+)
 SUITES = {
     suite.name: suite
     for suite in (
@@ -226,6 +265,18 @@ SUITES = {
         SMALL,
         replace(SMALL, name="flowers-scratch", data="flowers5_160"),
         replace(SMALL, name="defects-scratch", data="neu_surface_defects"),
+        MEMBRANES,
+        replace(MEMBRANES, name="vessels", data="drive_vessels", ordered=0.45, steps=300),
+        replace(
+            MEMBRANES,
+            name="horses128",
+            data="weizmann_horses",
+            arms=(*MEMBRANES.arms, "turns_cutmix", "turns_paste"),
+            size_px=128,
+            ordered=None,
+            steps=300,
+            quarter_turns=False,
+        ),
         HORSES,
         replace(HORSES, name="horses-long", arms=OWN_MASK_ARMS, images_per_class=(20,), steps=500),
         Protocol(

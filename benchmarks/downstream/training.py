@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmarks.downstream.networks import SmallNetwork, TinyUNet
+from benchmarks.downstream.networks import FoldedUNet, SmallNetwork, TinyUNet
 from benchmarks.downstream.protocol import Arm, Protocol
 
 __all__ = ["Batches", "train_head", "train_masks", "train_scratch"]
@@ -131,29 +131,84 @@ def train_masks(
     test: Tensor,  # uint8 [T, H, W, 4]
     protocol: Protocol,
     seed: int,
+    strong: str,
 ) -> NDArray[np.float64]:
-    """Of one seed the intersection over union of every test image's figure, [T]: TinyUNet, AdamW, a one-cycle rate."""
+    """Of one seed the intersection over union, and Dice, of every test image's figure, [2, T].
+
+    TinyUNet on whole images, or FoldedUNet on crops of them in bfloat16 (a third faster where a processor has it);
+    AdamW, a one-cycle rate, cross entropy and the soft Dice loss.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = TinyUNet(3, protocol.width // 3).to(memory_format=torch.channels_last)
+        folded = protocol.crop_px is not None
+        network: nn.Module = FoldedUNet(3, protocol.width) if folded else TinyUNet(3, protocol.width // 3)
+        network = network.to(memory_format=torch.channels_last)
+        rng = np.random.default_rng([seed, 3])
         optimiser = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, protocol.learning_rate, protocol.steps)
         for step in range(protocol.steps):
             seen, _ = batches.at(step, sets)
+            if protocol.crop_px is not None:
+                seen = _cropped(seen, protocol.crop_px, rng)
+            if strong in MIXED:
+                seen = MIXED[strong](seen, rng)
             target = seen[..., 3][:, None].float() / 255
-            logits = network(_signed(seen[..., :3]))
-            shared = (logits.sigmoid() * target).sum((1, 2, 3))
-            dice = 1 - (2 * shared + 1) / (logits.sigmoid().sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
+            with torch.autocast("cpu", torch.bfloat16, enabled=folded):
+                logits = network(_signed(seen[..., :3]))
             optimiser.zero_grad()
-            (F.binary_cross_entropy_with_logits(logits, target) + dice.mean()).backward()
+            _mask_loss(logits.float(), target).backward()
             optimiser.step()
             schedule.step()
     network.eval()
     with torch.inference_mode():
-        found = torch.cat([network(_signed(some[..., :3]))[:, 0] > 0 for some in test.split(100)])
+        found = torch.cat([network(_signed(some[..., :3]))[:, 0] > 0 for some in test.split(20)])
     figure = test[..., 3] > 127
     both, either = (found & figure).sum((1, 2)), (found | figure).sum((1, 2))
-    return np.asarray((both / either.clamp_min(1)).double().numpy())
+    scores = torch.stack([both / either.clamp_min(1), 2 * both / (both + either).clamp_min(1)])
+    return np.asarray(scores.double().numpy())
+
+
+def _mask_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy and the soft Dice loss; both [N, 1, H, W]."""
+    found = logits.sigmoid()
+    shared = (found * target).sum((1, 2, 3))
+    dice = 1 - (2 * shared + 1) / (found.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
+    return F.binary_cross_entropy_with_logits(logits, target) + dice.mean()
+
+
+def _cropped(
+    images: Tensor,  # [N, H, W, C]
+    side: int,
+    rng: np.random.Generator,
+) -> Tensor:
+    """A square of each, anywhere."""
+    tops, lefts = (rng.integers(length - side + 1, size=len(images)) for length in images.shape[1:3])
+    return torch.stack(
+        [image[top : top + side, left : left + side] for image, top, left in zip(images, tops, lefts, strict=True)]
+    )
+
+
+def _mask_cutmix(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """CutMix with masks, [N, H, W, 4]: a rectangle of each from another of the batch, its mask with it."""
+    rows, columns = _rectangle(images.shape[1], images.shape[2], rng)
+    mixed = images.clone()
+    mixed[:, rows, columns] = images[torch.from_numpy(rng.permutation(len(images)))][:, rows, columns]
+    return mixed
+
+
+def _mask_paste(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Copy-paste (Ghiasi et al. 2021), [N, H, W, 4]: into half of them the figure of another, mirrored at random."""
+    others = images[torch.from_numpy(rng.permutation(len(images)))]
+    mirrored = torch.from_numpy(rng.random(len(images)) < 0.5)[:, None, None, None]
+    others = torch.where(mirrored, others.flip(2), others)
+    pasted = (others[..., 3:] > 127) & torch.from_numpy(rng.random(len(images)) < 0.5)[:, None, None, None]
+    return torch.where(pasted, others, images)
+
+
+MIXED: dict[str, Callable[[Tensor, np.random.Generator], Tensor]] = {
+    "turns_cutmix": _mask_cutmix,
+    "turns_paste": _mask_paste,
+}
 
 
 def _signed(pixels: Tensor) -> Tensor:
@@ -165,11 +220,16 @@ def _cutmix(images: Tensor, targets: Tensor, rng: Any) -> tuple[Tensor, Tensor]:
     """Yun et al. 2019: a rectangle of each image from another of the batch; targets share as the areas do."""
     order = torch.from_numpy(rng.permutation(len(images)))
     height, width = images.shape[-2:]
-    side = np.sqrt(1 - rng.random())
-    top, left = rng.integers(height), rng.integers(width)
-    rows = slice(max(0, int(top - side * height / 2)), int(top + side * height / 2))
-    columns = slice(max(0, int(left - side * width / 2)), int(left + side * width / 2))
+    rows, columns = _rectangle(height, width, rng)
     mixed = images.clone()
     mixed[..., rows, columns] = images[order][..., rows, columns]
     share = mixed[0, 0, rows, columns].numel() / (height * width)
     return mixed, targets * (1 - share) + targets[order] * share
+
+
+def _rectangle(height: int, width: int, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a rectangle whose area is a random share of the image's, but for what lies outside."""
+    side = np.sqrt(1 - rng.random())
+    top, left = rng.integers(height), rng.integers(width)
+    rows = slice(max(0, int(top - side * height / 2)), int(top + side * height / 2))
+    return rows, slice(max(0, int(left - side * width / 2)), int(left + side * width / 2))

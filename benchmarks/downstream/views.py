@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from benchmarks.downstream.protocol import MIX_RATIO, Protocol
-from singan_aug import fast, fit, reconstruct
+from benchmarks.downstream.protocol import MIX_RATIO, OTHER_PRESETS, TURNS, Protocol
+from singan_aug import Pyramid, fit, reconstruct
+from singan_aug.config import preset
 from singan_aug.images import Pixels, pixels_to_pil, to_signed, to_unit
 from singan_aug.pyramid.drawing import trace
 from singan_aug.pyramid.sizes import start_scale_at
 
-__all__ = ["Cost", "bank", "strengthened"]
+__all__ = ["Cost", "Fitted", "bank", "strengthened"]
 
 SHARES = {
     "coarse": 0.0,
@@ -30,11 +31,15 @@ SHARES = {
 }  # of the way from the coarsest start scale to the finest
 CROP_SCALE = (0.5, 1.0)
 Cost = dict[str, list[float]]
+Fitted = dict[tuple[str, int], Pyramid]  # of a preset, to an image of the pool
 Views = NDArray[np.uint8]  # [images, views, H, W, C]
 
 
-def bank(image: Pixels, index: int, source: str, protocol: Protocol, cost: Cost) -> Views:
-    """Variants of one image of the pool, [views, H, W, C], a mask its fourth channel; what they took goes to `cost`."""
+def bank(image: Pixels, index: int, source: str, protocol: Protocol, cost: Cost, fitted: Fitted) -> Views:
+    """Variants of one image of the pool, [views, H, W, C], a mask its fourth channel.
+
+    What they took goes to `cost`; pyramids are taken from `fitted`, or go there.
+    """
     if source == "duplicates":
         return np.repeat(image[None], protocol.views, 0)
     if source == "gpnn":
@@ -48,16 +53,12 @@ def bank(image: Pixels, index: int, source: str, protocol: Protocol, cost: Cost)
         made = torch.cat([to_unit(sample(to_signed(image[..., :3]), numbers)) for _ in range(count)])
         cost.setdefault("gpnn_ms", []).append((time.process_time() - started_sec) * 1000 / count)
         return _bytes(made, np.repeat(image[..., 3:][None], count, 0))
-    started_sec = time.process_time()
-    pyramid = fit(image, fast(**protocol.fit))
-    cost.setdefault("fit_sec", []).append(time.process_time() - started_sec)
-    cost.setdefault("pyramid_bytes", []).append(
-        float(sum(t.numel() * t.element_size() for t in pyramid.tensors().values()))
-    )
+    name, start = source.split("_", 1) if source.startswith(OTHER_PRESETS) else ("fast", source)
+    pyramid = fitted.get((name, index)) or fitted.setdefault((name, index), _fitted(image, name, protocol, cost))
     if source == "reconstruction":
         return np.repeat(_bytes(reconstruct(pyramid), image[..., 3:][None]), protocol.views, 0)
     started_sec = time.process_time()
-    traced = trace(pyramid, protocol.views, start_scale_at(SHARES[source], len(pyramid)), seed=index)
+    traced = trace(pyramid, protocol.views, start_scale_at(SHARES[start], len(pyramid)), seed=index)
     cost.setdefault(f"draw_ms_{source}", []).append((time.process_time() - started_sec) * 1000 / protocol.views)
     masks = np.repeat(image[..., 3:][None], protocol.views, 0)  # of no width where there is no mask
     if traced.masks is not None and source != "fine_apart":
@@ -65,11 +66,21 @@ def bank(image: Pixels, index: int, source: str, protocol: Protocol, cost: Cost)
     return _bytes(traced.images, masks)
 
 
+def _fitted(image: Pixels, name: str, protocol: Protocol, cost: Cost) -> Pyramid:
+    started_sec = time.process_time()
+    pyramid = fit(image, preset(name, **protocol.fit))
+    suffix = "" if name == "fast" else f"_{name}"
+    cost.setdefault(f"fit_sec{suffix}", []).append(time.process_time() - started_sec)
+    size_bytes = float(sum(t.numel() * t.element_size() for t in pyramid.tensors().values()))
+    cost.setdefault(f"pyramid_bytes{suffix}", []).append(size_bytes)
+    return pyramid
+
+
 def strengthened(images: Views, strong: str, protocol: Protocol, seeds: tuple[Any, ...]) -> Views:
     """[N, H, W, C], each through the augmentation once; a pure function of its arguments."""
     if strong == "none":
         return images
-    transform = _transform(strong, images.shape[1:3], protocol.flips)
+    transform = _transform(strong, images.shape[1:3], protocol)
     made = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(xxhash.xxh3_64_intdigest(repr((strong, seeds)).encode()) >> 1)
@@ -83,18 +94,37 @@ def strengthened(images: Views, strong: str, protocol: Protocol, seeds: tuple[An
     return np.stack(made)
 
 
-def _transform(strong: str, size: tuple[int, ...], flips: bool) -> Callable[..., Any]:
+def _transform(strong: str, size: tuple[int, ...], protocol: Protocol) -> Callable[..., Any]:
+    if strong in TURNS:
+        return _turned(strong, size, protocol)
     if strong == "elastic":
         moved = v2.RandomAffine(
             10, translate=(0.08, 0.08), scale=(0.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR
         )
         elastic: Callable[..., Any] = v2.Compose([moved, v2.ElasticTransform(alpha=30.0, sigma=4.0)])
         return elastic
-    steps: list[Any] = [v2.RandomHorizontalFlip()] if flips else []
+    steps: list[Any] = [v2.RandomHorizontalFlip()] if protocol.flips else []
     if strong != "flip":
         steps.append(v2.RandomResizedCrop(size, scale=CROP_SCALE, antialias=True))
     then: dict[str, list[Any]] = {"trivial": [v2.TrivialAugmentWide()], "rand": [v2.RandAugment()]}
     steps += (then | {"flip": [], "flip_crop": [], "colour": [v2.ColorJitter(0.4, 0.4, 0.4, 0.1)]})[strong]
+    composed: Callable[..., Any] = v2.Compose(steps)
+    return composed
+
+
+def _turned(strong: str, size: tuple[int, ...], protocol: Protocol) -> Callable[..., Any]:
+    """What moves pixels far finds the image mirrored around it, not black."""
+    steps: list[Any] = [v2.RandomHorizontalFlip()] if protocol.flips else []
+    if protocol.quarter_turns:
+        steps += [v2.RandomChoice([v2.RandomRotation((angle, angle)) for angle in (0, 90, 180, 270)])]
+    moved = {
+        "turns_elastic": v2.ElasticTransform(*protocol.elastic),
+        "turns_affine": v2.RandomAffine(20, scale=(0.8, 1.25), shear=8, interpolation=v2.InterpolationMode.BILINEAR),
+    }
+    if strong in moved:
+        steps += [v2.Pad(min(size) // 4, padding_mode="reflect"), moved[strong], v2.CenterCrop(size)]
+    if strong == "turns_affine":
+        steps.append(v2.ColorJitter(0.4, 0.4, 0.4, 0.1))
     composed: Callable[..., Any] = v2.Compose(steps)
     return composed
 

@@ -18,7 +18,7 @@ from benchmarks._result import say
 from benchmarks.downstream.data import Labelled
 from benchmarks.downstream.networks import Lite0
 from benchmarks.downstream.protocol import Protocol
-from benchmarks.downstream.views import Cost, bank, strengthened
+from benchmarks.downstream.views import Cost, Fitted, bank, strengthened
 
 __all__ = ["Workshop"]
 
@@ -38,6 +38,7 @@ class Workshop:
         self.protocol, self.labelled = protocol, labelled
         self._network, self._folder = network, folder / protocol.digest()
         self._held: dict[str, dict[str, Tensor]] = {}
+        self._fitted: Fitted = {}
         (self._folder / "cells").mkdir(parents=True, exist_ok=True)
 
     def test(self) -> Tensor:
@@ -82,7 +83,7 @@ class Workshop:
     def _bank(self, source: str, i: int) -> NDArray[np.uint8]:
         def make(i: int) -> Tensor:
             cost = self.costs
-            made = torch.from_numpy(bank(self.labelled.pool[i], i, source, self.protocol, cost))
+            made = torch.from_numpy(bank(self.labelled.pool[i], i, source, self.protocol, cost, self._fitted))
             (self._folder / "costs.json").write_text(json.dumps(cost))
             return made
 
