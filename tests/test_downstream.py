@@ -18,12 +18,12 @@ from scipy import stats
 
 from benchmarks import _result
 from benchmarks.downstream import __main__ as downstream
-from benchmarks.downstream import data, fetch, tables, views
+from benchmarks.downstream import data, fetch, tables, tuning, views
 from benchmarks.downstream.data import alike_groups, choose, read
-from benchmarks.downstream.networks import Lite0, SmallNetwork, TinyUNet
+from benchmarks.downstream.networks import FoldedUNet, Lite0, SmallNetwork, TinyUNet
 from benchmarks.downstream.protocol import SUITES, Arm, parse_arm
-from benchmarks.downstream.statistics import cells_of, differences, holm, paired
-from benchmarks.downstream.training import Batches
+from benchmarks.downstream.statistics import cells_of, differences, from_best, holm, paired
+from benchmarks.downstream.training import MIXED, Batches
 from singan_aug import fast, smooth
 from singan_aug.errors import ImageError
 from singan_aug.images import pixels_to_pil
@@ -117,11 +117,11 @@ def test_a_changed_protocol_shares_no_cells(own: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "own-tiles").iterdir())) == 3
 
 
-def _with_masks(top: Path, seeds: Sequence[int]) -> Path:
+def _with_masks(top: Path, seeds: Sequence[int], side: int = 40) -> Path:
     for folder in ("images", "masks"):
         (top / folder).mkdir(parents=True)
     for i, seed in enumerate(seeds):
-        pixels = make_photo(40, 44, seed=seed)
+        pixels = make_photo(side, side + 4, seed=seed)
         pixels_to_pil(pixels).save(top / "images" / f"{i}.png")
         Image.fromarray(np.where(pixels[..., 0] > 120, 255, 0).astype(np.uint8)).save(top / "masks" / f"{i}.png")
     return top
@@ -148,6 +148,30 @@ def test_images_and_masks_of_ones_own_are_a_set_with_masks(tmp_path: Path) -> No
     assert json.loads(_of(result, "protocol")[0]["protocol"])["model"] == "masks"
     held = read(replace(SUITES["horses"], size_px=32), own)
     assert (len(held.pool), len(held.test)) in {(3, 5), (6, 2)}  # the twins are on one side
+
+
+def test_masks_are_learned_from_crops(tmp_path: Path) -> None:
+    _with_masks(tmp_path / "em_membranes", range(9), side=136)
+    arms = ["--arms", "none", "turns_paste", "turns_paste+smooth_fine"]
+    sizes = ["--images", "2", "--splits", "2", "--seeds", "2", "--limit", "2"]
+    out = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "r.json")]
+    downstream.main(["--suite", "membranes", "--data", str(tmp_path), *arms, *sizes, *out])
+    result = json.loads((tmp_path / "r.json").read_text())
+    jsonschema.validate(result, SCHEMA)
+    assert all(len(cell["dice"]) == 2 for cell in _of(result, "cell"))
+    assert {"fit_sec_smooth", "draw_ms_smooth_fine"} <= {row["of"] for row in _of(result, "cost")}
+    text = tables.section("membranes", result, {})
+    assert "Dice from the best classic" in text
+
+
+def test_slices_of_a_stack_are_parted_in_order(tmp_path: Path) -> None:
+    top = _with_masks(tmp_path / "stack", range(9))
+    images = [np.asarray(Image.open(path)) for path in sorted((top / "images").iterdir())]
+    held = read(replace(SUITES["membranes"], size_px=None), top)
+    assert [np.array_equal(a[..., :3], b) for a, b in zip(held.pool, images[:5], strict=True)] == [True] * 5
+    assert [np.array_equal(a[..., :3], b) for a, b in zip(held.test, images[6:], strict=True)] == [True] * 3
+    first, second = tuning.halves(held)
+    assert [len(part) for part in (first.pool, first.test, second.pool, second.test)] == [2, 3, 3, 2]
 
 
 def test_pool_and_test_share_no_group_and_leave_none_out() -> None:
@@ -318,9 +342,9 @@ def test_what_is_no_arm(name: str) -> None:
 def test_a_bank_holds_variants_of_the_image(source: str, channels: int) -> None:
     image = make_photo(32, 32, channels)
     cost: views.Cost = {}
-    made = views.bank(image, 3, source, SUITES["scenes"], cost)
+    made = views.bank(image, 3, source, SUITES["scenes"], cost, {})
     assert made.shape == (SUITES["scenes"].views, 32, 32, channels)
-    assert np.array_equal(made, views.bank(image, 3, source, SUITES["scenes"], cost))
+    assert np.array_equal(made, views.bank(image, 3, source, SUITES["scenes"], cost, {}))
     same = [np.abs(view.astype(int) - image).max() <= 1 for view in made]
     assert all(same) if source in ("duplicates", "reconstruction") else not any(same)
 
@@ -346,7 +370,7 @@ def _with_mask(seed: int = 0) -> views.Views:
 
 def test_masks_ride_along_with_variants_or_stay_behind() -> None:
     image = _with_mask()
-    moved, apart = (views.bank(image, 0, source, SUITES["horses"], {}) for source in ("fine", "fine_apart"))
+    moved, apart = (views.bank(image, 0, source, SUITES["horses"], {}, {}) for source in ("fine", "fine_apart"))
     assert moved.shape == apart.shape == (SUITES["horses"].views, 32, 32, 4)
     assert np.array_equal(moved[..., :3], apart[..., :3])
     assert (apart[..., 3] == image[..., 3]).all()
@@ -355,18 +379,46 @@ def test_masks_ride_along_with_variants_or_stay_behind() -> None:
     assert agrees.mean() > 0.97
 
 
-@pytest.mark.parametrize("strong", ["flip_crop", "colour"])
+@pytest.mark.parametrize("strong", ["flip_crop", "colour", "turns", "turns_elastic", "turns_affine"])
 def test_masks_go_where_their_images_go(strong: str) -> None:
     blocks = np.kron(np.random.default_rng(0).integers(2, size=(4, 4)), np.ones((8, 8))) * 255
     image = np.repeat(blocks.astype(np.uint8)[..., None], 4, -1)  # a picture of its own mask
-    made = views.strengthened(np.stack([image] * 4), strong, SUITES["horses"], (0,))
+    protocol = replace(SUITES["membranes"], elastic=(30.0, 4.0))
+    made = views.strengthened(np.stack([image] * 4), strong, protocol, (0,))
     assert not np.array_equal(made[0], made[1])
     assert set(np.unique(made[..., 3])) <= {0, 255}
     bright = made[..., :3].mean(-1)
     assert np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(bright, made[..., 3], strict=True)]) > 0.9
 
 
+@pytest.mark.parametrize("name", sorted(MIXED))
+def test_what_is_mixed_in_a_batch_takes_its_mask_along(name: str) -> None:
+    colours = torch.arange(1, 5, dtype=torch.uint8)[:, None, None].expand(4, 16, 16) * 60
+    figure = torch.zeros(4, 16, 16, dtype=torch.bool)
+    figure[:, 4:12, 2:7] = True
+    images = torch.stack([torch.where(figure, colours, colours // 10)] * 3 + [torch.where(figure, 255, 0).byte()], -1)
+    mixed = torch.cat([MIXED[name](images, np.random.default_rng(seed)) for seed in range(8)])
+    assert torch.equal(mixed[..., 3] > 0, mixed[..., 0] >= 60)
+    assert any(len(image[..., 0].unique()) > 2 for image in mixed)
+
+
 # Statistics
+
+
+def test_the_best_classic_arm_is_what_variants_are_measured_against() -> None:
+    def cells(*dice: float) -> list[dict[str, Any]]:
+        return [{"accuracy": 0.0, "rare": None, "dice": value, "per_class": [0.0]} for value in dice]
+
+    held = {
+        ("none", 2): cells(0.5, 0.6),
+        ("turns", 2): cells(0.7, 0.6),
+        ("none+fine", 2): cells(0.7, 0.8),
+        ("turns", 5): cells(0.9, 0.9),
+    }
+    (row,) = from_best(held, "dice")
+    assert (row["arm"], row["base"], row["images"], row["difference"]) == ("none+fine", "turns", 2, 10.0)
+    assert row["low"] < 10 < row["high"]
+    assert {each["measure"] for each in differences(held)} == {"accuracy", "dice"}
 
 
 def test_the_interval_is_students() -> None:
@@ -396,7 +448,14 @@ def test_intervals_cover_as_often_as_they_say() -> None:
 # Networks
 
 
-@pytest.mark.parametrize(("network", "out"), [(SmallNetwork(1, 5, 4), (2, 5)), (TinyUNet(1, 4), (2, 1, 32, 32))])
+def test_a_u_net_of_folded_pixels_takes_any_size() -> None:
+    assert FoldedUNet(3, 4).eval()(torch.rand(1, 3, 37, 50)).shape == (1, 1, 37, 50)
+
+
+@pytest.mark.parametrize(
+    ("network", "out"),
+    [(SmallNetwork(1, 5, 4), (2, 5)), (TinyUNet(1, 4), (2, 1, 32, 32)), (FoldedUNet(1, 4), (2, 1, 32, 32))],
+)
 def test_networks_learn(network: torch.nn.Module, out: tuple[int, ...]) -> None:
     result = network(torch.rand(2, 1, 32, 32))
     assert result.shape == out

@@ -12,7 +12,18 @@ from scipy import stats
 from benchmarks._result import Row
 from benchmarks.downstream.protocol import parse_arm
 
-__all__ = ["Cells", "Difference", "accuracies", "cells_of", "deciding", "differences", "holm", "paired"]
+__all__ = [
+    "Cells",
+    "Difference",
+    "accuracies",
+    "cells_of",
+    "deciding",
+    "differences",
+    "from_best",
+    "holm",
+    "measures_of",
+    "paired",
+]
 
 Cells = dict[tuple[str, int], list[dict[str, Any]]]  # of an arm and a count, one for each split
 
@@ -58,8 +69,16 @@ def cells_of(result: Mapping[str, Any]) -> Cells:
     for row in result["rows"]:
         if row["what"] == "cell":
             cell = {**row, "accuracy": float(np.mean(row["accuracies"]))}
+            if row.get("dice"):  # of each seed
+                cell["dice"] = float(np.mean(row["dice"]))
             cells.setdefault((row["arm"], row["images"]), []).append(cell)
     return cells
+
+
+def measures_of(of_splits: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What was measured, by the name of what cells hold it in."""
+    found = {"accuracy": "accuracy", "rare_class": "rare", "dice": "dice"}
+    return {measure: key for measure, key in found.items() if of_splits[0].get(key) is not None}
 
 
 def accuracies(cells: Cells) -> list[Row]:
@@ -70,8 +89,9 @@ def accuracies(cells: Cells) -> list[Row]:
         per_class = 100 * np.mean([cell["per_class"] for cell in of_splits], axis=0)
         row: Row = {"what": "accuracy", "arm": arm, "images": count, "accuracy": round(float(values.mean()), 2)}
         row |= {"deviation": round(float(values.std(ddof=1)), 2), "worst_class": round(float(per_class.min()), 2)}
-        if of_splits[0]["rare"] is not None:
-            row["rare_class"] = round(100 * float(np.mean([cell["rare"] for cell in of_splits])), 2)
+        for measure, key in measures_of(of_splits).items():
+            if measure != "accuracy":
+                row[measure] = round(100 * float(np.mean([cell[key] for cell in of_splits])), 2)
         rows.append(row)
     return rows
 
@@ -84,23 +104,49 @@ def differences(cells: Cells) -> list[Row]:
         if base is None:
             continue
         against = cells[base, count]
-        measures = {"accuracy": "accuracy"} | ({"rare_class": "rare"} if of_splits[0]["rare"] is not None else {})
-        for measure, key in measures.items():
-            ours, theirs = ([100 * cell[key] for cell in each] for each in (of_splits, against))
-            found = paired(ours, theirs)
+        for measure in measures_of(of_splits):
             harm = 100 * np.subtract(
                 np.mean([cell["per_class"] for cell in of_splits], 0),
                 np.mean([cell["per_class"] for cell in against], 0),
             )
-            values = {"difference": found.mean, "low": found.low, "high": found.high, "worst_class": float(harm.min())}
-            rows.append(
-                {"what": "difference", "measure": measure, "arm": name, "base": base, "images": count}
-                | {key: round(value, 2) for key, value in values.items()}
-                | {"p_value": float(f"{found.p_value:.3g}")}
-            )
+            row = _difference(cells, measure, name, base, count)
+            rows.append(row | {"worst_class": round(float(harm.min()), 2)})
     return rows
 
 
+def from_best(cells: Cells, measure: str) -> list[Row]:
+    """Of each arm with variants from the best classic one at the same number of images, of those that were measured.
+
+    The best is chosen by the very means that are compared, which flatters it.
+    """
+    rows = []
+    for count in sorted({count for _, count in cells}):
+        classic = [arm for arm, at in cells if at == count and parse_arm(arm).source is None]
+        if not classic:
+            continue
+        best = max(classic, key=lambda arm: np.mean(_values(cells[arm, count], measure)))
+        ours = [arm for arm, at in cells if at == count and parse_arm(arm).source is not None]
+        rows += [_difference(cells, measure, arm, best, count) for arm in ours]
+    return rows
+
+
+def _difference(cells: Cells, measure: str, arm: str, base: str, count: int) -> Row:
+    found = paired(_values(cells[arm, count], measure), _values(cells[base, count], measure))
+    values = {"difference": found.mean, "low": found.low, "high": found.high}
+    return (
+        {"what": "difference", "measure": measure, "arm": arm, "base": base, "images": count}
+        | {key: round(value, 2) for key, value in values.items()}
+        | {"p_value": float(f"{found.p_value:.3g}")}
+    )
+
+
+def _values(of_splits: Sequence[Mapping[str, Any]], measure: str) -> list[float]:
+    """Of each split, in points."""
+    return [100 * cell[measures_of(of_splits)[measure]] for cell in of_splits]
+
+
 def deciding(rows: Sequence[Row]) -> list[Row]:
-    """Differences of the rare class where there is one, else of all classes."""
-    return [row for row in rows if row["measure"] == "rare_class"] or list(rows)
+    """Differences of the rare class where there is one, of Dice for masks where it was measured, else of accuracy."""
+    measures = {row["measure"] for row in rows}
+    deciding = next((measure for measure in ("rare_class", "dice") if measure in measures), "accuracy")
+    return [row for row in rows if row["measure"] == deciding]
