@@ -23,7 +23,7 @@ from benchmarks.downstream.workshop import Workshop
 
 __all__ = ["ELASTIC", "VARIANTS", "halves"]
 
-ELASTIC = ((30.0, 5.0), (60.0, 5.0), (120.0, 10.0), (250.0, 10.0), (500.0, 20.0), (1000.0, 20.0))
+ELASTIC = ((60.0, 5.0), (120.0, 5.0), (250.0, 10.0), (500.0, 10.0), (1000.0, 20.0), (2000.0, 20.0))
 # alpha and sigma: displacements of 1, 2, 2, 4, 4 and 8 px (standard deviation)
 VARIANTS = ("coarse", "medium", "fine", "smooth_coarse", "smooth_medium", "smooth_fine")
 IMAGES, SEEDS = 5, 2

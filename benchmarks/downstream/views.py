@@ -118,7 +118,7 @@ def _turned(strong: str, size: tuple[int, ...], protocol: Protocol) -> Callable[
     if protocol.quarter_turns:
         steps += [v2.RandomChoice([v2.RandomRotation((angle, angle)) for angle in (0, 90, 180, 270)])]
     moved = {
-        "turns_elastic": v2.ElasticTransform(*protocol.elastic),
+        "turns_elastic": _Elastic(*protocol.elastic),
         "turns_affine": v2.RandomAffine(20, scale=(0.8, 1.25), shear=8, interpolation=v2.InterpolationMode.BILINEAR),
     }
     if strong in moved:
@@ -127,6 +127,19 @@ def _turned(strong: str, size: tuple[int, ...], protocol: Protocol) -> Callable[
         steps.append(v2.ColorJitter(0.4, 0.4, 0.4, 0.1))
     composed: Callable[..., Any] = v2.Compose(steps)
     return composed
+
+
+class _Elastic(v2.ElasticTransform):
+    """The same, blurred along one axis after the other: a wide `sigma` takes the original seconds an image."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        height, width = v2.query_size(flat_inputs)
+        (sigma, _), (alpha, _) = self.sigma, self.alpha
+        side = int(8 * sigma + 1) | 1
+        blurred = v2.functional.gaussian_blur(torch.rand(2, height, width) * 2 - 1, [side, 1], [sigma, sigma])
+        blurred = v2.functional.gaussian_blur(blurred, [1, side], [sigma, sigma])
+        shares = blurred * torch.tensor([alpha / width, alpha / height])[:, None, None]
+        return {"displacement": shares.movedim(0, -1)[None]}
 
 
 def _bytes(unit: torch.Tensor, masks: Views) -> Views:
