@@ -210,16 +210,21 @@ CIFAR = Protocol(
     seen_px=96,
 )
 MANY_VIEWS: dict[str, Any] = {"arms": ("rand", "rand+fine"), "images_per_class": (10, 25), "views": 64}
+CLASSIC = ("none", "turns", "turns_elastic", "turns_affine")
+
+
+def _mask_arms(chosen: str) -> tuple[str, ...]:
+    """Every classic arm, alone and under the variants that tuning.py chose, and all variants alone."""
+    alone = (f"none+{source}" for source in (*SINGAN, *(f"smooth_{start}" for start in SINGAN)))
+    return (*CLASSIC, *(f"{arm}+{chosen}" for arm in CLASSIC[1:]), *alone)
+
+
 MEMBRANES = Protocol(
     "membranes",
     "em_membranes",
     "masks",
-    arms=(
-        *("none", "turns", "turns_elastic", "turns_affine"),
-        *(f"none+{source}" for source in (*SINGAN, *(f"smooth_{start}" for start in SINGAN))),
-        *("turns+fine", "turns_elastic+fine", "turns_affine+fine"),
-    ),
-    images_per_class=(1, 2, 5, 10, 20),
+    arms=_mask_arms("smooth_coarse"),
+    images_per_class=(2, 5),
     crop_px=128,
     ordered=0.3,
     pool_per_class=40,
@@ -230,7 +235,17 @@ MEMBRANES = Protocol(
     batch=4,
     learning_rate=1e-2,
     quarter_turns=True,
+    elastic=(2000.0, 20.0),
     fit={"finest_px": 1024},  # images are fitted at their own size
+)
+VESSELS = replace(
+    MEMBRANES,
+    name="vessels",
+    data="drive_vessels",
+    arms=_mask_arms("smooth_fine"),
+    ordered=0.45,
+    steps=300,
+    elastic=(120.0, 5.0),
 )
 SUITES = {
     suite.name: suite
@@ -266,15 +281,18 @@ SUITES = {
         replace(SMALL, name="flowers-scratch", data="flowers5_160"),
         replace(SMALL, name="defects-scratch", data="neu_surface_defects"),
         MEMBRANES,
-        replace(MEMBRANES, name="vessels", data="drive_vessels", ordered=0.45, steps=300),
+        VESSELS,
+        *(
+            replace(suite, name=f"{suite.name}-counts", arms=CLASSIC, images_per_class=(1, 10, 20))
+            for suite in (MEMBRANES, VESSELS)
+        ),
         replace(
-            MEMBRANES,
+            VESSELS,
             name="horses128",
             data="weizmann_horses",
-            arms=(*MEMBRANES.arms, "turns_cutmix", "turns_paste"),
+            arms=(*_mask_arms("smooth_fine"), "turns_cutmix", "turns_paste"),
             size_px=128,
             ordered=None,
-            steps=300,
             quarter_turns=False,
         ),
         HORSES,

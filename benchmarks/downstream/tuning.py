@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/tuning"), metavar="DIR", help="what is kept")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    protocol = replace(SUITES[options.suite], seeds=SEEDS, splits=1, images_per_class=(IMAGES,))
+    protocol = replace(SUITES[options.suite], seeds=SEEDS, splits=1, images_per_class=(IMAGES,), elastic=(0.0, 1.0))
     folds = list(halves(read(protocol, options.data / protocol.data)))
     candidates: list[tuple[str, Protocol]] = [
         *((f"turns+{source}", protocol) for source in VARIANTS),
