@@ -26,6 +26,7 @@ from singan_aug.annotations import (
     polygons_of,
     read_coco,
     read_yolo,
+    refuse_poses,
     yolo_line,
 )
 from singan_aug.cli import app
@@ -255,6 +256,81 @@ def test_a_broken_coco_annotation_is_named(tmp_path: Path, broken: dict[str, Any
         coco.shapes(coco.images[0], SIZE)
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000], ids=["lists", "objects"])
+def test_json_that_is_nested_without_end_is_not_coco(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(LabelError, match=r"a\.json: expected COCO annotations, got"):
+        read_coco(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1", "utf-16"])
+def test_coco_in_whatever_encoding(tmp_path: Path, encoding: str) -> None:
+    document = {"images": [{"id": 1, "file_name": "ä.png"}], "annotations": [], "categories": []}
+    (tmp_path / "a.json").write_bytes(json.dumps(document, ensure_ascii=False).encode(encoding))
+    assert read_coco(tmp_path / "a.json").images == ({"id": 1, "file_name": "ä.png"},)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"category_id": None},
+        {"category_id": 1.5},
+        {"category_id": float("nan")},
+        {"segmentation": [[float("inf"), 0, 1, 1, 2, 2]]},
+        {"segmentation": [[1e300, 0, 1, 1e300, 2, 2]]},
+        {"segmentation": [[3, 3, 3, 3, 3, 3]]},
+        {"segmentation": [[1, 1, 2, 2, 3, 3]]},
+        {"segmentation": {"size": [3, 3], "counts": [9]}},
+        {"segmentation": {"size": [*SIZE], "counts": "zz"}},
+        {"segmentation": {"size": [*SIZE], "counts": [5, -5]}},
+        {"segmentation": [], "bbox": [0, 0, float("nan"), 4]},
+        {"segmentation": [], "bbox": [0, 0, 0, 4]},
+        {"keypoints": [1, 2]},
+        {"keypoints": [1, float("inf"), 2]},
+    ],
+    ids=str,
+)
+def test_a_broken_object_does_not_take_its_neighbours_along(tmp_path: Path, broken: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"segmentation": [SQUARE]}
+    coco = read_coco(_coco(tmp_path / "a.json", [good, {**good, **broken}, good]))
+    found = coco.shapes(coco.images[0], SIZE)
+    assert [shape.record["id"] for shape in found.shapes] == [0, 2]
+    assert len(found.left_out) == 1
+    assert found.left_out[0].startswith(f"{tmp_path}/a.json: annotation 1: ")
+
+
+def test_a_degenerate_part_of_an_object_does_not_take_the_others_along(tmp_path: Path) -> None:
+    coco = read_coco(_coco(tmp_path / "a.json", [{"segmentation": [[1, 1, 1, 1, 1, 1], SQUARE, [1, 2]]}]))
+    (shape,) = coco.shapes(coco.images[0], SIZE).shapes
+    assert shape.polygons == (tuple(map(float, SQUARE)),)
+
+
+def test_records_that_are_none_are_counted(tmp_path: Path) -> None:
+    path = _coco(tmp_path / "a.json", [{"segmentation": [SQUARE]}, {"image_id": 99}])
+    document = json.loads(path.read_text())
+    document["images"] += [{"id": 3}, "x", {"id": [1], "file_name": "b.png"}]
+    document["annotations"] += [None, {"category_id": 1}]
+    path.write_text(json.dumps(document))
+    assert read_coco(path).notes == (
+        "3 records of a.json without id or file_name",
+        "2 annotations of a.json without image_id",
+        "1 annotation of a.json of images that it does not list",
+    )
+
+
+@pytest.mark.parametrize("size", [("26", "34"), (26.0, 34.0), (None, None), (0, 0)], ids=str)
+def test_sizes_are_read_as_other_writers_give_them(tmp_path: Path, size: tuple[Any, Any]) -> None:
+    path = _coco(tmp_path / "a.json", [{"segmentation": [SQUARE]}])
+    document = json.loads(path.read_text())
+    document["images"][0] |= {"height": size[0], "width": size[1]}
+    path.write_text(json.dumps(document))
+    coco = read_coco(path)
+    assert len(coco.shapes(coco.images[0], SIZE).shapes) == 1
+    if size[0]:
+        with pytest.raises(LabelError, match=r"at its size, 26x34, got 34x26 .* EXIF"):
+            coco.shapes(coco.images[0], SIZE[::-1])
+
+
 # YOLO
 
 
@@ -289,6 +365,69 @@ def test_a_broken_yolo_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.txt").write_text(f"\n{line}\n")
     with pytest.raises(LabelError, match=r"a\.txt, line 2: expected"):
         read_yolo(tmp_path / "a.txt", SIZE)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbf0 0.5 0.5 0.25 0.5\r\n",
+        "\ufeff0 0.5 0.5 0.25 0.5\n".encode("utf-16-le"),
+        b"0 0.5 0.5 0.25 0.5   \r",
+        b"0\t+0.5\t5e-1 .25 0.50\n\n",
+        b"0.0 5.000000e-01 0.5 0.25 0.5",
+    ],
+    ids=["utf-8 with mark", "utf-16", "trailing spaces", "signs and exponents", "class as a float"],
+)
+def test_yolo_in_whatever_encoding_and_spelling(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    found = read_yolo(tmp_path / "a.txt", (20, 40))
+    assert [(shape.category, shape.box) for shape in found.shapes] == [(0, (15.0, 5.0, 25.0, 15.0))]
+    assert not found.left_out
+
+
+def test_a_line_in_latin_1_is_left_out_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.25 0.5\n")
+    found = read_yolo(tmp_path / "a.txt", (20, 40))
+    assert len(found.shapes) == 1
+    assert "a.txt, line 1: expected the number of a class, got 'caf\xe9'" in found.left_out[0]
+
+
+POSES = {
+    "points": "0 0.5 0.5 0.6 0.6 0.3 0.3 0.7 0.3 0.5 0.7 0.4 0.5",
+    "points and visibility": "0 0.5 0.5 0.6 0.6 0.3 0.3 2 0.7 0.3 1 0 0 0",
+    "two points": "0 0.5 0.5 0.6 0.6 0.3 0.3 0.7 0.7",
+    "one point": "0 0.5 0.5 0.6 0.6 0.3 0.3",
+}
+
+
+@pytest.mark.parametrize("line", POSES.values(), ids=POSES)
+def test_poses_are_told_by_their_lines(tmp_path: Path, line: str) -> None:
+    labels = tmp_path / "data" / "labels"
+    labels.mkdir(parents=True)
+    for name in "ab":
+        (labels / f"{name}.txt").write_text(f"{line}\n")
+    with pytest.raises(ConfigError, match=r"a\.txt, line 1: .* read as poses"):
+        refuse_poses(sorted(labels.iterdir()), [])
+    images = [_photo(tmp_path / "data" / "images" / f"{name}.png") for name in "ab"]
+    with pytest.raises(ConfigError, match="read as poses"):
+        find_masks(images, [tmp_path / "data"], labels)
+    (labels / "b.txt").write_text("0 0.1 0.1 0.9 0.1 0.9 0.2 0.1 0.2\n")  # poses have one length, and points in boxes
+    refuse_poses(sorted(labels.iterdir()), [])
+
+
+def test_a_yaml_tells_polygons_that_read_as_poses(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"{POSES['two points']}\n")
+    (tmp_path / "data.yaml").write_text("names: [a]\n")
+    refuse_poses([tmp_path / "a.txt"], [tmp_path / "data.yaml"])
+    (tmp_path / "a.txt").write_text(f"{POSES['points']}\n")  # its edges would cross: no polygon
+    with pytest.raises(ConfigError, match="read as poses"):
+        refuse_poses([tmp_path / "a.txt"], [tmp_path / "data.yaml"])
+
+
+@pytest.mark.parametrize("line", ["0 0.5 0.5 0.7 0.5 0.7 0.7 0.5 0.7", "0 0.1 0.2 0.6 0.2 0.6 0.8"])
+def test_polygons_are_no_poses(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.txt").write_text(f"{line}\n0 0.5 0.5 0.2 0.2\n")
+    refuse_poses([tmp_path / "a.txt"], [])
 
 
 # Finding masks
@@ -427,6 +566,35 @@ def test_masks_saved_as_grey_in_three_channels_are_read(tmp_path: Path, store: D
     assert store.manifest(report.outcomes[0].key).mask_values == (0, 9)
 
 
+def test_a_jpeg_is_a_mask_where_it_is_black_and_white(tmp_path: Path, store: DirectoryStore) -> None:
+    for seed, name in enumerate(("a", "b", "c")):
+        _photo(tmp_path / "data" / "images" / f"{name}.jpg", seed)
+    (tmp_path / "data" / "masks").mkdir()
+    disk = _disk(*SIZE).astype(np.uint8)
+    for name, values in (("a", disk * 255), ("b", disk * 7), ("c", disk * 120)):
+        Image.fromarray(values).save(tmp_path / "data" / "masks" / f"{name}.jpg")
+    report = fit_dataset([tmp_path / "data"], store, TINY, jobs=1)
+    assert [outcome.status for outcome in report.outcomes] == ["fitted", "failed", "failed"]
+    assert store.manifest(report.outcomes[0].key).mask_values == (0, 255)
+    assert "save masks as PNG" in report.outcomes[1].message
+    _mask(tmp_path / "data" / "masks" / "b.png", 7)  # one that keeps numbers goes before
+    report = fit_dataset([tmp_path / "data"], store, TINY, jobs=1)
+    assert store.manifest(report.outcomes[1].key).mask_values == (0, 7)
+
+
+def test_a_mask_that_is_a_decompression_bomb_fails_its_image_alone(
+    tmp_path: Path, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, name in enumerate(("a", "b")):
+        _photo(tmp_path / "data" / f"{name}.jpg", seed)
+        _mask(tmp_path / "data" / f"{name}_mask.png")
+    _mask(tmp_path / "data" / "a_mask.png", size=(100, 100))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    report = fit_dataset([tmp_path / "data"], store, TINY, jobs=1)
+    assert [outcome.status for outcome in report.outcomes] == ["failed", "fitted"]
+    assert "a_mask.png: more than 0 million pixels" in report.outcomes[0].message
+
+
 def test_images_are_fitted_with_coco_instances(tmp_path: Path, store: DirectoryStore) -> None:
     for seed, name in enumerate(("a", "b", "c", "d")):
         _photo(tmp_path / "data" / f"{name}.png", seed)
@@ -484,6 +652,31 @@ def test_the_command_draws_masks(tmp_path: Path) -> None:
         mask = np.asarray(Image.open(path))
         assert mask.shape == (40, 50)
         assert set(np.unique(mask)) == {0, 300}
+
+
+def test_the_commands_count_what_no_image_claims(tmp_path: Path) -> None:
+    _photo(tmp_path / "data" / "a.png")
+    labels = _coco(tmp_path / "data" / "c.json", [{"segmentation": [SQUARE]}, {}], ("a.png", "x.png", "y.png", "z.png"))
+    place = ["--cache", str(tmp_path / "store")]
+    told = "3 records of c.json matched no image"
+    command = ["fit", str(tmp_path / "data"), "--masks", str(labels), "--max-size", "34", *place]
+    for extra in (["--dry-run"], []):
+        assert told in CliRunner().invoke(app, [*command, *extra]).output
+    found = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert told in found["unclaimed"][0]
+    assert found["left_out"] == 0
+    command = [
+        "export",
+        str(tmp_path / "data"),
+        str(tmp_path / "out"),
+        "--variants",
+        "1",
+        "--start-scale",
+        "-1",
+        *place,
+    ]
+    assert told in CliRunner().invoke(app, command).output
+    assert told in json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)["notes"][0]
 
 
 def test_the_command_reports_images_without_a_mask(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +65,13 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in _files(folder)}
 
 
-def _traced(image: Path, start: int, seed: int) -> tuple[Any, Any]:
+def _traced(image: Path, start: int, seed: int, config: FitConfig = TINY) -> tuple[Any, Any]:
     """(variant, origins) of a lossless file with STORE's pyramid, as an export has to draw it."""
     data = image
     while not (data.parent / "store").is_dir():
         data = data.parent
     pixels = load_image(image).pixels
-    pyramid = DirectoryStore(data.parent / "store").load(str(make_key(pixels, TINY)))
+    pyramid = DirectoryStore(data.parent / "store").load(str(make_key(pixels, config)))
     traced = trace(pyramid, start_scale=start, seed=seed)
     assert traced.origins is not None
     return np.asarray(unit_to_pil(traced.images[0])), traced.origins[0].numpy()
@@ -127,6 +129,61 @@ def test_grey_files_stay_grey_and_grey_colour_files_stay_colour(tmp_path: Path) 
     for name, mode in (("a", "L"), ("b", "RGB")):
         with Image.open(tmp_path / "out" / f"{name}_v1.png") as variant:
             assert variant.mode == mode
+
+
+def test_grey_of_16_bits_stays_so(tmp_path: Path) -> None:
+    wide = make_photo(*SIZE, channels=1)[..., 0].astype(np.uint16) * 257
+    (tmp_path / "data").mkdir()
+    Image.fromarray(wide).save(tmp_path / "data" / "a.png")
+    Image.fromarray(wide).save(tmp_path / "data" / "b.tif")
+    _run(tmp_path / "data", start_scales=(-1,))
+    for name in ("a_v1.png", "b_v1.png"):
+        with Image.open(tmp_path / "out" / name) as variant:
+            assert variant.mode == "I;16"
+            values = np.asarray(variant)
+        assert abs(float(values.mean()) / wide.mean() - 1) < 0.1
+        assert (values % 257 == 0).all()
+
+
+def test_colours_of_16_bits_are_said_to_be_reduced(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    rows = make_photo(*SIZE).astype(">u2") * 257
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    head = struct.pack(">IIBBBBB", SIZE[1], SIZE[0], 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
+    data = b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+    (tmp_path / "data" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    (outcome,) = _run(tmp_path / "data").outcomes
+    assert (outcome.status, outcome.message) == ("exported", "16 bits of a colour reduced to 8 in its variants")
+
+
+def test_originals_that_are_links_become_files(tmp_path: Path) -> None:
+    image = _photo(tmp_path / "blobs" / "abc.png")
+    (tmp_path / "data" / "x").mkdir(parents=True)
+    (tmp_path / "data" / "x" / "1.png").symlink_to("../../blobs/abc.png")
+    for originals in ("link", "copy"):
+        _run(tmp_path / "data", originals=originals)
+        original = tmp_path / "out" / "x" / "1.png"
+        assert not original.is_symlink()
+        assert original.read_bytes() == image.read_bytes()
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_a_name_that_leaves_no_room_for_its_variants_fails_alone(tmp_path: Path) -> None:
+    _photo(tmp_path / "data" / f"{'x' * 251}.png")
+    _photo(tmp_path / "data" / "b.png", 1)
+    report = _run(tmp_path / "data")
+    assert [outcome.status for outcome in report.outcomes] == ["exported", "failed"]
+    assert "cannot be written: File name too long" in report.outcomes[1].message
+
+
+def test_files_that_belong_to_no_image_are_counted(tmp_path: Path) -> None:
+    _photo(tmp_path / "data" / "a.png")
+    for name in ("captions.csv", "a.xml"):
+        (tmp_path / "data" / name).write_text("x")
+    assert _run(tmp_path / "data").notes == (f"2 other files not copied, such as {tmp_path}/data/a.xml",)
 
 
 @pytest.mark.parametrize("originals", ["copy", "link", "none"])
@@ -209,6 +266,32 @@ def test_an_interrupted_export_continues(tmp_path: Path) -> None:
     assert [o.status for o in report.outcomes] == ["present", "exported", "exported"]
     assert report.variants == 6
     assert _contents(out) == {**whole, "0_v1.png": b"kept"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "5",
+        "{}",
+        "[" * 100_000,
+        '{"image": 3, "size": [26, 34], "variants": []}',
+        '{"image": "a.png"}',
+        '{"image": "a.png", "size": [26], "variants": []}',
+        '{"image": "a.png", "size": [26, 34], "variants": [{"name": "../a_v1.png", "labels": []}]}',
+        '{"image": "a.png", "size": [26, 34], "variants": [{"name": "a_v1.png", "labels": 7}]}',
+        '{"image": "a.png", "size": [26, 34], "variants": [{"name": "gone.png", "labels": []}]}',
+    ],
+    ids=lambda line: line[:60],
+)
+def test_a_damaged_line_of_the_journal_draws_its_image_again(tmp_path: Path, line: str) -> None:
+    _photo(tmp_path / "data" / "a.png")
+    _run(tmp_path / "data")
+    whole, journal = _contents(tmp_path / "out"), next((tmp_path / "out").glob(".*.jsonl"))
+    text = journal.read_text()
+    journal.write_text(f"{text.splitlines()[0]}\n{line}\n")
+    assert [outcome.status for outcome in _run(tmp_path / "data").outcomes] == ["exported"]
+    assert _contents(tmp_path / "out") == whole
+    assert journal.read_text() == text
 
 
 def test_images_added_later_are_exported_alone(tmp_path: Path) -> None:
@@ -402,6 +485,14 @@ def test_coco_keypoints_follow(tmp_path: Path) -> None:
     found = [record for record in _exported_coco(tmp_path / "out")["annotations"] if record["image_id"] != 70]
     carried = np.reshape(found[0]["keypoints"], (3, 3))
     assert carried[1].tolist() == [0, 0, 0]
+    _, (rows, columns) = _traced(data / "train" / "a.png", -1, derive_seed(0, "train/a.png", 0), STILL)
+    for (x, y, visible), (given_x, given_y, given) in zip(
+        carried[[0, 2]], np.reshape(points, (3, 3))[[0, 2]], strict=True
+    ):
+        near = np.hypot(rows - given_y, columns - given_x) <= 3
+        assert visible == (given if near.any() else 0)
+        if visible:
+            assert near[round(y), round(x)]
     assert np.abs(carried[0] - [9, 8, 2]).max() <= 3
     assert found[0]["num_keypoints"] == (carried[:, 2] > 0).sum()
 
@@ -500,6 +591,59 @@ def test_yolo_boxes_follow_only_where_the_layout_is_kept(tmp_path: Path) -> None
     assert lines[0] == "0 0.5 0.5 0.25 0.5"
     assert lines[1].startswith("1 ")
     assert len(lines[1].split()) > 5
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        (
+            "train: {data}/images/train\nval: {data}/images/val  # both\n",
+            "train: images/train\nval: images/val  # both\n",
+        ),
+        ("train: ['{data}/images/train', images/val]\n", "train: ['images/train', images/val]\n"),
+        ("train:\n  - {data}/images/train\n- images/val\nnc: 1\n", "train:\n  - images/train\n- images/val\nnc: 1\n"),
+        ("path: {data}\ntrain: images/train\nval:  # none yet\n", "train: images/train\nval:  # none yet\n"),
+        ("train: D:\\old\\data\\images\\train\n", "train: images/train\n"),
+        ("train: ../images/train\nnames: [/a]\n", "train: ../images/train\nnames: [/a]\n"),
+        ("train: '{data}'\n", "train: '.'\n"),
+    ],
+    ids=["lines", "list", "items", "path", "of Windows", "one up", "the folder"],
+)
+def test_a_data_yaml_leads_to_the_export(tmp_path: Path, given: str, written: str) -> None:
+    data = _yolo_data(tmp_path / "data", POLYGON)
+    _photo(data / "images" / "val" / "c.png", 3)
+    (data / "data.yaml").write_text(given.replace("{data}", str(data)))
+    report = _run(data)
+    assert (tmp_path / "out" / "data.yaml").read_text() == written
+    assert [note for note in report.notes if "yaml" in note] == []
+
+
+def test_a_path_of_a_data_yaml_that_is_nowhere_is_told(tmp_path: Path) -> None:
+    data = _yolo_data(tmp_path / "data", POLYGON)
+    (data / "data.yaml").write_bytes(b"train: /nowhere/pictures\nnames: [caf\xe9]\n")
+    assert f"data.yaml names /nowhere/pictures, which is not in {data}: correct it by hand" in _run(data).notes
+    assert (tmp_path / "out" / "data.yaml").read_bytes() == b"train: /nowhere/pictures\nnames: [caf\xe9]\n"
+
+
+@pytest.mark.parametrize("originals", ["copy", "none"])
+def test_lists_of_images_get_the_variants(tmp_path: Path, originals: str) -> None:
+    data = _yolo_data(tmp_path / "data", POLYGON)
+    (data / "data.yaml").write_text("train: train.txt\n")
+    lines = ("./images/train/a.png", f"{data}/images/train/b.png", "D:\\x\\images\\train\\a.png", "gone.png")
+    (data / "train.txt").write_text("\n".join(lines))
+    report = _run(data, originals=originals)
+    assert "1 line of train.txt not copied, of images that are not there" in report.notes
+    names = [f"./images/train/{name}{variant}.png" for name in "aba" for variant in ("", "_v1", "_v2")]
+    wanted = [name for name in names if originals == "copy" or "_v" in name]
+    assert (tmp_path / "out" / "train.txt").read_text().splitlines() == wanted
+
+
+def test_a_folder_in_place_of_a_label_file_fails_its_image_alone(tmp_path: Path) -> None:
+    data = _yolo_data(tmp_path / "data", POLYGON)
+    (data / "labels" / "train" / "b.txt").mkdir()
+    (data / "x.json").mkdir()
+    report = _run(data)
+    assert [outcome.status for outcome in report.outcomes] == ["exported", "failed"]
 
 
 def test_poses_are_refused(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -19,6 +20,7 @@ from singan_aug.errors import LabelError
 __all__ = ["Coco", "CocoImages", "match_coco", "read_coco"]
 
 Record = Mapping[str, Any]  # an entry of "images" or of "annotations"
+Ident = int | float | str  # 7, and what other writers make of it: 7.0, "7"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Coco:
     path: Path
     document: Mapping[str, Any]  # all of it
     images: tuple[Record, ...]
-    by_image: Mapping[int | str, list[Record]]  # annotation records by image id
+    by_image: Mapping[Ident, list[Record]]  # annotation records by image id
     notes: tuple[str, ...]  # what was left out
 
     def only(self, image: Record) -> Coco:
@@ -45,15 +47,15 @@ class Coco:
 
         Raises `LabelError` where the file is about an image of another size, or all of its objects are none.
         """
-        own, name = size_of(image), image["file_name"]
-        if own is not None and own != size:
+        own, name, records = size_of(image), image["file_name"], self.by_image.get(image["id"], [])
+        if records and own is not None and own != size:
             turned = ": that is its size before its EXIF rotation, so its annotations lie over pixels on their side"
             raise LabelError(
                 f"expected annotations of {name} at its size, {size[1]}x{size[0]}, got {own[1]}x{own[0]} in {self.path}"
                 + (turned if own == size[::-1] else "")
             )
         shapes, left_out = [], []
-        for record in self.by_image.get(image["id"], []):
+        for record in records:
             try:
                 shapes.append(_shape(record, size))
             except (LabelError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
@@ -98,8 +100,11 @@ def _check_keypoints(values: Sequence[float]) -> None:
 
 def size_of(image: Record) -> Size | None:
     """(height, width) that an image's record gives, if it does."""
-    height, width = image.get("height"), image.get("width")
-    return (height, width) if isinstance(height, int) and isinstance(width, int) and height > 0 < width else None
+    try:
+        height, width = float(image["height"]), float(image["width"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (int(height), int(width)) if 0 < height < math.inf and 0 < width < math.inf else None  # nor where it is NaN
 
 
 def read_coco(path: Path) -> Coco:
@@ -123,7 +128,7 @@ def read_coco(path: Path) -> Coco:
     no_images, no_records = len(document["images"]) - len(images), len(document["annotations"]) - len(records)
     if (no_images and not images) or (no_records and not records):
         raise LabelError(f"{path}: expected images with id and file_name, annotations with image_id")
-    by_image: defaultdict[int | str, list[Record]] = defaultdict(list)
+    by_image: defaultdict[Ident, list[Record]] = defaultdict(list)
     for record in records:
         by_image[record["image_id"]].append(record)
     ids = {image["id"] for image in images}
@@ -139,7 +144,8 @@ def read_coco(path: Path) -> Coco:
 
 
 def _has(record: Any, ident: str) -> bool:
-    return isinstance(record, dict) and isinstance(record.get(ident), int | str)
+    value = record.get(ident) if isinstance(record, dict) else None
+    return isinstance(value, str) or (isinstance(value, int | float) and math.isfinite(value))
 
 
 def match_coco(files: Iterable[Coco], images: Mapping[Path, Place]) -> CocoImages:
@@ -173,25 +179,16 @@ def _match_file(
     coco: Coco, images: Mapping[Path, Place]
 ) -> tuple[dict[Path, Record], dict[Path, str], tuple[Record, ...]]:
     """(records by image, why none by image, records that no image has)."""
-    names = [record["file_name"] for record in coco.images]
-    known = {place.parts[-1] for place in images.values()}
-    as_posix = [name if parts_of(name)[-1:] and parts_of(name)[-1] in known else _slashes(name) for name in names]
-    parts = [parts_of(name) for name in as_posix]
-    here = os.path.abspath(coco.path.parent)  # noqa: PTH100 (links stay as they are named)
-    outright = [parts_of(os.path.normpath(f"{here}/{name}")) for name in as_posix]
-    elsewhere = [_is_elsewhere(name) for name in as_posix]
-
-    def score(number: int, image: Path) -> int:
-        return _score(parts[number], outright[number], elsewhere[number], images[image])
-
+    last = {place.parts[-1] for place in images.values()}
+    names = [_Name.of(record["file_name"], coco.path.parent, last) for record in coco.images]
     found = match(
-        parts,
+        [name.parts for name in names],
         {image: place.parts for image, place in images.items()},
-        score,
-        lambda number: f"record {coco.images[number]['id']} ({names[number]}) of {coco.path}",
+        lambda number, image: _score(names[number], image, images[image]),
+        lambda number: f"record {coco.images[number]['id']} ({coco.images[number]['file_name']}) of {coco.path}",
         "record",
     )
-    by_id: defaultdict[int | str, list[str]] = defaultdict(list)
+    by_id: defaultdict[Ident, list[str]] = defaultdict(list)
     for record in coco.images:
         by_id[record["id"]].append(record["file_name"])
     of, unclear = {}, dict(found.unclear)
@@ -207,21 +204,43 @@ def _match_file(
     return of, unclear, tuple(coco.images[number] for number in found.unclaimed)
 
 
-def _slashes(name: str) -> str:
-    return name.replace("\\", "/")
+@dataclass(frozen=True)
+class _Name:
+    """The `file_name` of a record, in which a backslash counts as a slash unless an image is called so."""
+
+    parts: Parts
+    outright: Path  # where it leads from the folder of the annotation file
+    elsewhere: bool  # it says where the image was on some machine, rather than where it is in the dataset
+
+    @classmethod
+    def of(cls, name: str, folder: Path, last: Collection[str]) -> _Name:
+        posix = name if parts_of(name)[-1:] and parts_of(name)[-1] in last else name.replace("\\", "/")
+        elsewhere = posix.startswith(("/", "..")) or PureWindowsPath(name).is_absolute()
+        path = os.path.abspath(os.path.join(folder, posix))  # noqa: PTH100, PTH118 (links stay as they are named)
+        return cls(parts_of(posix), Path(path), elsewhere)
+
+    @cached_property
+    def leads_to_a_file(self) -> bool:
+        return os.path.isfile(self.outright)  # noqa: PTH113 (false for what can be no path)
 
 
-def _is_elsewhere(name: str) -> bool:
-    """Whether a name says where the image was on some machine, rather than where it is in the dataset."""
-    return name.startswith(("/", "..")) or PureWindowsPath(name).is_absolute()
-
-
-def _score(name: Parts, outright: Parts, elsewhere: bool, place: Place) -> int:
+def _score(name: _Name, image: Path, place: Place) -> int:
     """How well a record's name fits an image. Its folders must be those of the image, as far as both say them."""
-    if outright == place.parts:
+    if parts_of(name.outright.as_posix()) == place.parts:
         return EXACT
-    common = common_end(name, place.parts)
-    if name == place.below:
+    if name.leads_to_a_file:
+        same = image.is_file() and name.outright.samefile(image)
+        return EXACT - 1 if same else 0  # by a link; another file is another image
+    if name.parts == place.below:
         return EXACT - 1
-    agrees = common == len(name) or (common >= place.depth and (common > 1 or elsewhere))
+    common = common_end(name.parts, place.parts)
+    if common == 1 < len(name.parts) and _leads_to_another(name.parts, image.absolute()):
+        return 0
+    agrees = common == len(name.parts) or (common >= place.depth and (common > 1 or name.elsewhere))
     return common if agrees else 0
+
+
+def _leads_to_another(name: Parts, image: Path) -> bool:
+    """Whether a name, with its last folder, leads to another image from a folder above this one."""
+    others = (above.joinpath(*name[-2:]) for above in image.parents)
+    return any(other != image and os.path.isfile(other) for other in others)  # noqa: PTH113

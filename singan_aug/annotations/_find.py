@@ -147,14 +147,15 @@ def find_masks(images: Sequence[Path], roots: Iterable[Path], masks: Path | None
     found = places(images, roots)
     named = {image.parent / image.stem for image in images}
     not_images = {image for image in images if _is_mask(image, found[image], named)}
-    inside = masks is not None and any(root.absolute().is_relative_to(masks.absolute()) for root in roots)
-    if masks is not None and masks.is_dir() and not inside:
-        not_images |= {image for image in images if image.is_relative_to(masks)}
+    below = set() if masks is None else {i for i in images if i.absolute().is_relative_to(masks.absolute())}
+    apart = len(below) < len(images)  # whether the folder holds masks alone: where all images are, they are the images
+    if apart:
+        not_images |= below
     left = {image: found[image] for image in images if image not in not_images}
     if masks is None:
         return _beside(left, not_images)
     if masks.is_dir():
-        of, notes = _in_folder(left, masks)
+        of, notes = _in_folder(left, masks, None if apart else not_images)
     elif masks.is_file():
         of, notes = _in_coco(left, [read_coco(masks)])
     else:
@@ -195,11 +196,12 @@ def _beside(images: Mapping[Path, Place], not_images: set[Path]) -> Masks:
     if orphans:
         notes.append(f"{counted(len(orphans), 'mask')} matched no image, such as {min(orphans)}")
     stems = {image.parent / image.stem for image in images}
-    lossy = [path for path in images if path.stem.endswith(ENDING) and _without_ending(path) in stems]
-    if lossy:
+    pairs = any(path.stem.endswith(ENDING) for path in claims)
+    odd = [path for path in images if path.stem.endswith(ENDING) and (pairs or _without_ending(path) in stems)]
+    if odd:
         notes.append(
-            f"{counted(len(lossy), 'file')} called NAME{ENDING} taken for images, such as {min(lossy)}: masks are "
-            f"{', '.join(MASK_SUFFIXES)}, which keep numbers"
+            f"{counted(len(odd), 'file')} called NAME{ENDING} taken for images, such as {min(odd)}: a mask is a "
+            f"{', '.join(MASK_SUFFIXES)} beside NAME"
         )
     return Masks(of, frozenset(not_images), tuple(notes))
 
@@ -244,13 +246,18 @@ class _Listings:
         return [folder / name for name in names if Path(name).suffix.lower() in suffixes]
 
 
-def _in_folder(images: Mapping[Path, Place], folder: Path) -> tuple[dict[Path, MaskSource], tuple[str, ...]]:
+def _in_folder(
+    images: Mapping[Path, Place],
+    folder: Path,
+    not_images: Collection[Path] | None,  # the masks among its image files, None where all of them are
+) -> tuple[dict[Path, MaskSource], tuple[str, ...]]:
     files = [path for path in walk_files(folder) if path not in images and path.is_file()]
     by_suffix: defaultdict[str, list[Path]] = defaultdict(list)
     for path in files:
         by_suffix[path.suffix.lower()].append(path)
-    masks = [path for path in files if path.suffix.lower() in MASK_SUFFIXES]
-    lossy = [path for path in files if path.suffix.lower() in LOSSY_SUFFIXES]
+    pictures = files if not_images is None else [path for path in files if path in not_images]
+    masks = [path for path in pictures if path.suffix.lower() in MASK_SUFFIXES]
+    lossy = [path for path in pictures if path.suffix.lower() in LOSSY_SUFFIXES]
     texts = [path for path in by_suffix[".txt"] if path.name != "classes.txt"]
     if masks or lossy:
         of, unclaimed = _by_name(images, folder, masks, "mask")

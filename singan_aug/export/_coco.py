@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ class CocoFolder(Layout):
 
 
 def _next(ids: Iterable[Any]) -> int:
-    return 1 + max((ident for ident in ids if isinstance(ident, int)), default=0)
+    return 1 + max((int(each) for each in ids if isinstance(each, int | float) and math.isfinite(each)), default=0)
 
 
 def _renamed(file_name: str, image: str, variant: str) -> str:

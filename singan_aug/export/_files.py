@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -51,6 +52,8 @@ def write_text(out: Path, inside: Path, text: str) -> None:
 
 def copied(source: Path, out: Path, inside: Path, link: bool) -> None:
     """A copy, or a hard link where the file system has them and both lie on one. Of a link: what it leads to."""
+    if not source.is_file():  # a device has no end
+        raise OSError(errno.EINVAL, "not a file")
     if link:
         refuse_links(out, inside)
         target = out / inside

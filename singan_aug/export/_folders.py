@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from singan_aug.annotations import open_mask
+from singan_aug.annotations import counted, open_mask
 from singan_aug.errors import ConfigError, LabelError
 from singan_aug.export._files import written_aside
 from singan_aug.export._layout import Carrier, Dataset, Labels, Layout, NoLabels
@@ -84,6 +84,9 @@ class MaskFolder(Layout):
                 raise ConfigError(
                     f"expected images and masks in {self.folder}, but {path} lies outside: name the folder of both"
                 )
+        without = sum(image not in self.sources for image in self.images)
+        if without:
+            self.notes.append(f"{counted(without, 'image')} without a mask")
 
     @classmethod
     def fits(cls, dataset: Dataset) -> bool:
