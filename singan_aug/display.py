@@ -24,6 +24,8 @@ from singan_aug import dataset
 
 __all__ = ["Display", "ProgressBar", "complain", "duration", "file_size", "say", "show_json", "show_table"]
 
+WIDEST = 10_000  # columns of a table: it is as wide as its cells are, never folded
+
 _err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
@@ -152,4 +154,4 @@ def show_table(columns: list[str], rows: list[list[str]]) -> None:
     table = Table(*columns, box=None)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print(table)
+    Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=WIDEST).print(table)

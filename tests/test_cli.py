@@ -21,6 +21,7 @@ import singan_aug
 import singan_aug.fitting
 from singan_aug import cli
 from singan_aug.config import PRESETS, FitConfig
+from singan_aug.display import show_table
 from singan_aug.images import load_image, pixels_to_pil, turn_between, unit_to_pil
 from singan_aug.pyramid import draw
 from singan_aug.store import DirectoryStore, make_key
@@ -30,7 +31,7 @@ ROOT = Path(singan_aug.__file__).parents[1]
 TINY = quick(coarsest_px=13, finest_px=40, steps_coarsest=2, steps_finer=2)
 SIZE = (26, 34)
 PHOTOS = {"red fox.png": 0, "deep/stone.jpg": 1, "deep/er/grey.png": 2}
-COMMANDS = ["fit", "draw", "ls", "show", "verify", "rm", "bank", "score", "demo"]
+COMMANDS = ["fit", "draw", "ls", "show", "verify", "rm", "bank", "score", "study", "demo"]
 
 
 def _pixels(seed: int) -> Any:
@@ -484,6 +485,12 @@ def test_ls_lists_every_pyramid(fitted: DirectoryStore) -> None:
         assert fitted.manifest(key).name in line
         assert "34x26" in line
     assert f"3 pyramids in {fitted.root}" in result.stdout
+
+
+def test_a_table_is_as_wide_as_its_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(["name", "number"], [["x" * 300, "1"], ["a name", "2"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0].strip() for line in lines] == ["name", "x" * 300, "a name"]
 
 
 def test_ls_of_a_store_that_does_not_exist_is_empty_and_makes_none(tmp_path: Path) -> None:
