@@ -48,7 +48,7 @@ def _row_of_present(place: Path, size_px: int, repeats: int) -> Row:
     store = open_store(cache)
     config = fast()
     noise = Image.effect_noise((size_px, size_px), 60).convert("RGB")
-    pyramid = fit(noise.resize((32, 32)), config.replace(steps_coarsest=1, steps_finer=1))
+    pyramid = fit(noise.resize((32, 32)), config)
     numbers = random.Random(0)
     for i in range(PRESENT):
         path = photos / f"{i}.png"

@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks import _gpnn
 from benchmarks._result import Row, say, spread, write
 from singan_aug import Pyramid, draw, fit, paper
-from singan_aug.config import PRESETS, preset
+from singan_aug.presets import PRESETS, preset
 
 PHOTO = Path(__file__).parent.parent / "singan_aug" / "photos" / "landscape.jpg"
 SIZES = [(64, 64), (188, 250)]  # (height, width) at which draws are timed
@@ -55,9 +55,9 @@ def _photo(size: tuple[int, int]) -> Image.Image:
 
 def _singan_size(size: tuple[int, int]) -> Pyramid:
     """The paper's networks, after one cheap step each: what their weights are plays no part in what a draw costs."""
-    brief = {"steps_coarsest": 1, "steps_finer": 1, "critic_updates": 0, "generator_updates": 1}
+    brief = {"steps_coarsest": 1, "steps_finer": 1, "generator_updates": 1}
     # Over the source, so that nobody takes the draws of untrained networks for collapsed ones.
-    return fit(_photo(size), paper(objective="sliced_wasserstein", anchor="blurred", learning_rate=1e-6, **brief))
+    return fit(_photo(size), paper(loss="sliced_wasserstein", anchor="blurred", learning_rate=1e-6, **brief))
 
 
 def _rows_of_draws(what: str, pyramid: Pyramid, repeats: int, last_start: int = -1) -> list[Row]:
@@ -108,8 +108,9 @@ def _gpnn_sampler(signed: Tensor) -> Callable[[int], object]:
 def _row_of_whole_cost(name: str, size: tuple[int, int], peer_sec: float, repeats: int) -> Row:
     """From how many variants on a fit and its draws are cheaper than as many samples of GPNN."""
     image, config = _photo(size), preset(name)
-    fit_sec = [spent / 1000 for spent in _spent_ms(lambda _: fit(image, config), 5 if config.kind == "patches" else 1)]
-    pyramid = fit(image, config.replace(steps_coarsest=1, steps_finer=1))  # as expensive to draw from
+    fit_sec = [spent / 1000 for spent in _spent_ms(lambda _: fit(image, config), 5 if config.generated is None else 1)]
+    brief = {name: 1 for name in config.leaves() if name.startswith("steps_")}
+    pyramid = fit(image, config.replace(**brief))  # as expensive to draw from
     draw_ms = _spent_ms(lambda seed: draw(pyramid, 1, seed=seed), repeats)
     saved_sec = peer_sec - float(np.median(draw_ms)) / 1000
     return {

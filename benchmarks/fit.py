@@ -21,7 +21,7 @@ from PIL import Image
 
 from benchmarks._result import Row, say, spread, write
 from singan_aug import FitConfig, Pyramid, draw, fast, fit, make_key, open_store, paper, reconstruct
-from singan_aug.config import PRESETS, preset
+from singan_aug.presets import PRESETS, preset
 
 PACKAGED = Path(__file__).parent.parent / "singan_aug" / "photos"
 PAPER_ITERATIONS = 2  # timed at each scale, then multiplied by the recipe's steps
@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     paths = sorted(p for p in options.photos.iterdir() if p.suffix.lower() in {".jpg", ".png"})[: options.limit]
-    fit(_opened(paths[0]), fast(finest_px=48, steps_coarsest=3, steps_finer=3))  # warm-up
+    fit(_opened(paths[0]), fast(finest_px=48))  # warm-up
     rows = [_row_of_fast(paths, size) for size in options.sizes]
     if not options.no_paper:
         rows += [_row_of_paper(paths[0], max(options.sizes), rows[-1])]
@@ -146,7 +146,7 @@ def _row_of_paper(path: Path, size: int, fast_row: Row) -> Row:
     started_sec = time.process_time()
     fit(_opened(path), config.replace(steps_coarsest=PAPER_ITERATIONS, steps_finer=PAPER_ITERATIONS), on_event=note)
     per_iteration = [(b - a) / PAPER_ITERATIONS for a, b in zip([started_sec, *ends[:-1]], ends, strict=True)]
-    total = sum(per_iteration) * config.steps_finer
+    total = sum(per_iteration) * config.leaves()["steps_finer"]
     return {
         "what": "paper",
         "size_px": size,

@@ -16,8 +16,8 @@ from PIL import Image
 from benchmarks._photos import images_in, opened, setting, unit, variants_of
 from benchmarks._result import Row, say, write
 from singan_aug import fit
-from singan_aug.config import PRESETS, preset
 from singan_aug.metrics import InceptionStem, LpipsAlex, lpips, pixel_diversity, sifid
+from singan_aug.presets import PRESETS, preset
 
 STARTS = (0, 1)
 

@@ -25,7 +25,6 @@ from torch import Tensor
 from benchmarks._photos import images_in, opened, setting, unit, variants_of
 from benchmarks._result import Row, say, spread, write
 from singan_aug import FitConfig, draw, fit
-from singan_aug.config import PRESETS, preset
 from singan_aug.errors import SinGANAugError
 from singan_aug.metrics import (
     InceptionStem,
@@ -37,6 +36,7 @@ from singan_aug.metrics import (
     pixel_diversity,
     sifid,
 )
+from singan_aug.presets import PRESETS, preset
 
 SEEDS_APART = 1000
 SHEET_DRAWS = (3, 2, 1)  # of the first start scale, the second, the third

@@ -20,8 +20,8 @@ from benchmarks.downstream.data import read
 from benchmarks.downstream.protocol import SUITES, Protocol
 from benchmarks.downstream.views import strengthened
 from singan_aug import fit
-from singan_aug.config import PRESETS, preset
 from singan_aug.images import Pixels
+from singan_aug.presets import PRESETS, preset
 from singan_aug.pyramid import trace
 
 __all__ = ["Topology", "cl_dice", "topology"]

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from singan_aug import errors as errors
     from singan_aug.bank import draw_bank as draw_bank
     from singan_aug.config import FitConfig as FitConfig
-    from singan_aug.config import best as best
-    from singan_aug.config import fast as fast
-    from singan_aug.config import paper as paper
-    from singan_aug.config import smooth as smooth
     from singan_aug.dataset import fit_dataset as fit_dataset
     from singan_aug.fitting import fit as fit
     from singan_aug.fitting import fit_batch as fit_batch
+    from singan_aug.presets import best as best
+    from singan_aug.presets import fast as fast
+    from singan_aug.presets import learned as learned
+    from singan_aug.presets import paper as paper
+    from singan_aug.presets import smooth as smooth
     from singan_aug.pyramid import Pyramid as Pyramid
     from singan_aug.pyramid import draw as draw
     from singan_aug.pyramid import reconstruct as reconstruct
@@ -48,6 +49,7 @@ __all__ = [
     "fit",
     "fit_batch",
     "fit_dataset",
+    "learned",
     "make_key",
     "open_store",
     "paper",
@@ -60,9 +62,10 @@ __getattr__, _, _ = lazy_loader.attach(
     submodules=["errors"],
     submod_attrs={
         "bank": ["draw_bank"],
-        "config": ["FitConfig", "best", "fast", "paper", "smooth"],
+        "config": ["FitConfig"],
         "dataset": ["fit_dataset"],
         "fitting": ["fit", "fit_batch"],
+        "presets": ["best", "fast", "learned", "paper", "smooth"],
         "pyramid": ["Pyramid", "draw", "reconstruct"],
         "store": ["make_key", "open_store"],
         "transforms.keys": ["KeyedDataset", "SampleKey"],

@@ -1,92 +1,62 @@
-"""FitConfig: everything that decides how a pyramid is fitted, as one frozen value, and the presets built from it."""
+"""FitConfig: everything that decides how a pyramid is fitted, as one frozen value made of parts.
+
+::
+
+    FitConfig
+      sizes        Sizes       of all scales
+      generated    Generated   the coarser scales that small networks generate; None where there are none
+        networks   Networks
+        noise      Noise
+        objective  Objective
+        schedule   Schedule
+      copied       Copied      the finer scales that copy patches of the source; None where there are none
+      seed
+
+A *leaf* is a field that is no part; its name is unique over all parts, so presets and `FitConfig.replace` take leaves
+by name alone. A leaf that does not apply, because its part is absent or another leaf rules it out, cannot be set, and
+is in no digest and no JSON. Defaults are the paper's (Shaham et al., ICCV 2019), those of `Copied` the preset `fast`'s.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import xxhash
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from singan_aug.errors import ConfigError
 
-__all__ = ["PRESETS", "FitConfig", "best", "fast", "paper", "preset", "smooth"]
+__all__ = [
+    "Copied",
+    "FitConfig",
+    "Generated",
+    "Networks",
+    "Noise",
+    "Objective",
+    "Part",
+    "Schedule",
+    "Sizes",
+]
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]  # -0.0 is 0.0
 
+INVALID = "invalid FitConfig: "
+# The leaves that some losses alone have; a loss that is not named here may have any of them.
+LEAVES_OF_LOSSES = {
+    "wgan_gp": ("critic_updates", "penalty_weight"),
+    "sliced_wasserstein": ("projections", "compared_px"),
+}
 
-class FitConfig(BaseModel):
-    """How a pyramid is fitted: sizes, networks, noise, objective, schedule and seed.
 
-    Frozen and validated. Parts (`kind`, `block`, `resample`, `anchor`, `noise`, `objective`, `schedule`) are names
-    that the room which owns the part registers; an unknown name is a `ConfigError` when the part is built. The values
-    below are the paper's, so a preset reads as its departures from them.
-    """
+class Part(BaseModel):
+    """A frozen, validated value. Raises `ConfigError` that names the leaf, what was expected and what was got."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    # Sizes of the scales (pyramid/sizes.py)
-    coarsest_px: Annotated[int, Field(ge=8)] = 25  # short side of the coarsest scale
-    finest_px: Annotated[int, Field(ge=16)] = 250  # long side of the finest scale, at most
-    scale_factor: Annotated[float, Field(gt=0.1, lt=0.96)] = 0.75  # nominal ratio between neighbouring scales
-
-    # What a scale is made of (pyramid/generated/scale.py, pyramid/copied/scale.py)
-    kind: str = "convolutional"  # registered kind of pyramid: trained generators, or patches copied from the source
-    patch_px: Annotated[int, Field(ge=1, le=31)] = 7  # side of the patches that are compared, here and in objectives
-
-    # Patches: nothing is trained (pyramid/copied/scale.py)
-    descriptor_dims: Positive = 16  # principal components in which patches are compared
-    shift_px: NonNegative = 2.0  # standard deviation of the shift at the start scale, in its pixels
-    shift_decay: Fraction = 1.0  # factor of the shift for each scale further up that a draw starts
-    shift_cells: Positive = 2  # cells of the random field of shifts along the short side
-    shift_step_px: Annotated[int, Field(ge=0)] = 3  # shifts are rounded to this, so that regions move as one; 0: not
-    seam_passes: Annotated[int, Field(ge=0)] = 0  # passes that lay seams where they show least; 0: where they fall
-    seam_blend_px: NonNegative = 3.0  # low frequencies of neighbouring pieces are blended so far; 0: exact copies
-    match_tolerance: NonNegative = 1e-2  # squared difference (in [-1, 1]) up to which a place is not improved
-
-    # Networks (pyramid/generated/blocks.py, pyramid/generated/networks.py)
-    block: str = "conv"  # registered architecture of one layer
-    layers: Annotated[int, Field(ge=2, le=16)] = 5  # layers of each network, head and tail included
-    width: Positive = 32  # channels of the coarsest scale
-    width_max: Positive = 128  # channels are never more
-    width_doubles_every: Annotated[int, Field(ge=0)] = 4  # scales after which the width doubles; 0: never
-    batch_norm: bool = True  # BatchNorm after each hidden convolution
-    padding: str = "zeros"  # what surrounds a generator's input: zeros, reflect or replicate
-
-    # Between scales, and what enters the coarsest one (pyramid/resample.py, pyramid/noise.py)
-    resample: str = "bicubic"  # registered resampling
-    anchor: str = "none"  # registered image under the coarsest scale's noise: none, or the blurred source
-    anchor_blur_px: NonNegative = 0.0  # standard deviation of that blur, in pixels of the coarsest scale
-    noise: str = "global"  # registered rule for the noise amplitude of each scale
-    noise_coarsest: NonNegative = 1.0  # amplitude at the coarsest scale
-    noise_coarsest_shared: bool = True  # one channel of noise there, repeated to all
-    noise_gain: NonNegative = 0.1  # finer scales: times the RMSE of the upsampled reconstruction
-
-    # Objective (fitting/generated/losses.py, fitting/generated/objectives.py)
-    objective: str = "wgan_gp"  # registered training objective
-    objective_weight: NonNegative = 1.0  # weight of the objective in the generator's loss
-    penalty_weight: NonNegative = 0.1  # gradient penalty of the critic
-    reconstruction_weight: NonNegative = 10.0  # mean squared error of the reconstruction
-    projections: Positive = 64  # random projections a step in sliced objectives
-
-    # Schedule (fitting/generated/schedule.py)
-    schedule: str = "step"  # registered course of the learning rate
-    steps_coarsest: Positive = 2000  # iterations at the coarsest scale
-    steps_finer: Positive = 2000  # iterations at every other scale
-    critic_updates: Annotated[int, Field(ge=0)] = 3  # critic updates in each iteration; 0 for objectives without one
-    generator_updates: Positive = 3  # generator updates in each iteration
-    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 5e-4
-    learning_rate_drop_at: Fraction = 0.8  # progress at which the step schedule drops
-    learning_rate_drop: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # factor of that drop, or at the end of a decay
-    beta1: Decay = 0.5  # Adam
-    beta2: Decay = 0.999  # Adam
-    batch: Positive = 1  # draws in each update
-    refresh_steps: Positive = 1  # iterations for which a draw of the scales below is kept
-
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     def __init__(self, /, **values: Any) -> None:
         try:
@@ -94,23 +64,186 @@ class FitConfig(BaseModel):
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
 
+    def ruled_out(self) -> Mapping[str, str]:
+        """Leaves of this part, and of parts in it, that do not apply: by name, and because of what."""
+        return {}
+
     @model_validator(mode="after")
-    def _sides_are_ordered(self) -> FitConfig:
+    def _only_what_applies(self) -> Part:
+        given = self.model_fields_set.union(*(part.model_fields_set for _, part in self if isinstance(part, Part)))
+        for name, why in self.ruled_out().items():
+            if name in given:
+                raise ValueError(f"{name} does not apply with {why}")
+        return self
+
+    @model_serializer(mode="plain")
+    def _serialised(self) -> dict[str, Any]:
+        return _values(self)
+
+    def leaves(self) -> dict[str, Any]:
+        """All leaves that apply, by name."""
+        return _flat(_values(self))
+
+
+class Sizes(Part):
+    """Sizes of the scales (pyramid/sizes.py)."""
+
+    coarsest_px: Annotated[int, Field(ge=8)] = 25  # short side of the coarsest scale
+    finest_px: Annotated[int, Field(ge=16)] = 250  # long side of the finest scale, at most
+    scale_factor: Annotated[float, Field(gt=0.1, lt=0.96)] = 0.75  # nominal ratio between neighbouring scales
+    resample: str = "bicubic"  # registered resampling between scales (pyramid/resample.py)
+
+    @model_validator(mode="after")
+    def _sides_are_ordered(self) -> Sizes:
         if self.finest_px < self.coarsest_px:
             raise ValueError(f"finest_px ({self.finest_px}) must be at least coarsest_px ({self.coarsest_px})")
         return self
 
+
+class Networks(Part):
+    """Generators and critics (pyramid/generated/networks.py)."""
+
+    block: str = "conv"  # registered architecture of one layer (pyramid/generated/blocks.py)
+    layers: Annotated[int, Field(ge=2, le=16)] = 5  # layers of each network, head and tail included
+    width: Positive = 32  # channels of the coarsest scale
+    width_max: Positive = 128  # channels are never more
+    width_doubles_every: Annotated[int, Field(ge=0)] = 4  # scales after which the width doubles; 0: never
+    batch_norm: bool = True  # BatchNorm after each hidden convolution
+    padding: str = "zeros"  # what surrounds a generator's input: zeros, reflect or replicate
+
+
+class Noise(Part):
+    """What enters the coarsest scale, and how strong noise is (pyramid/noise.py)."""
+
+    anchor: str = "none"  # registered image under the coarsest scale's noise: none, or the blurred source
+    anchor_blur_px: NonNegative = 0.0  # standard deviation of that blur, in pixels of the coarsest scale
+    noise_coarsest: NonNegative = 1.0  # amplitude at the coarsest scale
+    noise_coarsest_shared: bool = True  # one channel of noise there, repeated to all
+    amplitude: str = "global"  # registered rule for the amplitude at every other scale
+    noise_gain: NonNegative = 0.1  # there: times the RMSE of the upsampled reconstruction
+
+    def ruled_out(self) -> Mapping[str, str]:
+        """A blur of nothing."""
+        return {"anchor_blur_px": "anchor='none'"} if self.anchor == "none" else {}
+
+
+class Objective(Part):
+    """What training minimises (fitting/generated/objectives.py)."""
+
+    loss: str = "wgan_gp"  # registered: what tells a generator how close its draws are to the source
+    objective_weight: NonNegative = 1.0  # weight of the loss
+    reconstruction_weight: NonNegative = 10.0  # weight of the mean squared error of the reconstruction
+    penalty_weight: NonNegative = 0.1  # gradient penalty of the critic
+    critic_updates: Positive = 3  # critic updates in each iteration
+    projections: Positive = 64  # random projections a step in sliced distances
+    compared_px: Annotated[int, Field(ge=1, le=31)] = 7  # side of the patches whose projections are compared
+
+    def ruled_out(self) -> Mapping[str, str]:
+        """The leaves of other losses."""
+        own = [leaves for loss, leaves in LEAVES_OF_LOSSES.items() if loss == self.loss]
+        others = [leaf for leaves in LEAVES_OF_LOSSES.values() for leaf in leaves if own and leaf not in own[0]]
+        return dict.fromkeys(others, f"loss={self.loss!r}")
+
+
+class Schedule(Part):
+    """Steps and rates (fitting/generated/schedule.py)."""
+
+    steps_coarsest: Positive = 2000  # iterations at the coarsest scale
+    steps_finer: Positive = 2000  # iterations at every other scale
+    generator_updates: Positive = 3  # generator updates in each iteration
+    batch: Positive = 1  # draws in each update
+    refresh_steps: Positive = 1  # iterations for which a draw of the scales below is kept
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 5e-4
+    decay: str = "step"  # registered course of the learning rate
+    learning_rate_drop: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # factor of the drop, or at the end of the decay
+    learning_rate_drop_at: Fraction = 0.8  # progress at which the step comes
+    beta1: Decay = 0.5  # Adam
+    beta2: Decay = 0.999  # Adam
+
+    def ruled_out(self) -> Mapping[str, str]:
+        """A smooth decay has no step."""
+        return {"learning_rate_drop_at": "decay='cosine'"} if self.decay == "cosine" else {}
+
+
+class Generated(Part):
+    """Scales made by small networks that are trained on the image: new structure."""
+
+    scales: Positive | None = None  # how many of the coarsest; None: all, where none copies
+    networks: Networks = Networks()
+    noise: Noise = Noise()
+    objective: Objective = Objective()
+    schedule: Schedule = Schedule()
+
+    def ruled_out(self) -> Mapping[str, str]:
+        """One scale has none above it."""
+        finer = ("amplitude", "noise_gain", "refresh_steps", "steps_finer", "width_doubles_every")
+        return dict.fromkeys(finer, "scales=1") if self.scales == 1 else {}
+
+
+class Copied(Part):
+    """Scales that copy patches of the source: true detail, and origins that labels follow (pyramid/copied/)."""
+
+    patch_px: Annotated[int, Field(ge=1, le=31)] = 5  # side of the patches that are compared; odd
+    descriptor_dims: Positive = 16  # principal components in which patches are compared
+    completeness: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 5e-3  # alpha; smaller uses more of the source
+    match_tolerance: NonNegative = 1e-2  # squared difference (in [-1, 1]) up to which a place is not improved
+    shift_px: NonNegative = 2.0  # standard deviation of the shift where a draw starts, in pixels of that scale
+    shift_decay: Fraction = 1.0  # factor of the shift for each scale further up that a draw starts
+    shift_cells: Positive = 2  # cells of the random field of shifts along the short side
+    shift_step_px: Annotated[int, Field(ge=0)] = 3  # shifts are rounded to this, so that regions move as one; 0: not
+    seam_passes: Annotated[int, Field(ge=0)] = 0  # passes that lay seams where they show least; 0: where they fall
+    seam_blend_px: NonNegative = 3.0  # low frequencies of neighbouring pieces are blended so far; 0: exact copies
+
+    @model_validator(mode="after")
+    def _patches_have_a_middle(self) -> Copied:
+        if self.patch_px % 2 == 0:
+            raise ValueError(f"patch_px: expected an odd number, so that a patch has a middle, got {self.patch_px}")
+        return self
+
+
+class FitConfig(Part):
+    """How a pyramid is fitted. Names of registered parts (`block`, `loss`, ...) are looked up when they are used."""
+
+    sizes: Sizes = Sizes()
+    generated: Generated | None = None
+    copied: Copied | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @model_validator(mode="after")
+    def _scales_are_of_some_sort(self) -> FitConfig:
+        if self.generated is None and self.copied is None:
+            raise ValueError("expected generated or copied scales, or both, got neither: start from a preset")
+        if self.generated is not None and (self.generated.scales is None) != (self.copied is None):
+            if self.copied is None:
+                raise ValueError("scales does not apply: this config copies no scale, so all are generated")
+            raise ValueError("scales: expected how many of the coarsest scales are generated, got None")
+        return self
+
     def replace(self, **changes: Any) -> FitConfig:
-        """A copy with some fields changed, validated again. Raises `ConfigError`."""
-        return FitConfig(**{**self.model_dump(), **changes})
+        """A copy with some leaves changed, and validated again; leaves that apply no longer are left out.
+
+        Also takes whole parts as `sizes`, `generated` and `copied`. Raises `ConfigError`: an invalid value, a leaf that
+        there is not, or one that does not apply.
+        """
+        tops = {name: changes.pop(name, getattr(self, name)) for name in type(self).model_fields}
+        for name in changes:
+            top = _PLACES.get(name)
+            if top is None:
+                raise ConfigError(f"{INVALID}{name}: there is no such field, got {changes[name]!r}")
+            if tops[top] is None:
+                does = {"generated": "generates", "copied": "copies"}[top]
+                raise ConfigError(f"{INVALID}{name} does not apply: this config {does} no scale")
+        return FitConfig(
+            **{name: _changed(value, changes) if isinstance(value, Part) else value for name, value in tops.items()}
+        )
 
     @property
     def carries_masks(self) -> bool:
-        """Whether a mask can ride along: only where pixels are copied, not generated."""
-        return self.kind == "patches"
+        """Whether a mask can ride along: only where the finest pixels are copied, not generated."""
+        return self.copied is not None
 
     def to_json(self) -> str:
-        """The whole config as one line of JSON with sorted keys."""
+        """All leaves that apply, as one line of JSON with sorted keys."""
         return json.dumps(self.model_dump(), sort_keys=True)
 
     @classmethod
@@ -127,10 +260,55 @@ class FitConfig(BaseModel):
     def digest(self) -> str:
         """32 hexadecimal digits (xxh3-128), equal exactly when the configs are equal.
 
-        Over the fields that differ from their defaults, so that a field added later changes no digest.
+        Over the leaves that apply and differ from their defaults, so that a leaf added later changes no digest.
         """
-        changed = self.model_dump(exclude_defaults=True)
-        return xxhash.xxh3_128_hexdigest(json.dumps(changed, sort_keys=True).encode())
+        changed = json.dumps(_values(self, changed_only=True), sort_keys=True)
+        return xxhash.xxh3_128_hexdigest(changed.encode())
+
+
+def _values(part: Part, outer: frozenset[str] = frozenset(), *, changed_only: bool = False) -> dict[str, Any]:
+    """The leaves that apply, nested as the parts are; with `changed_only` those that differ from their defaults."""
+    ruled_out = outer | part.ruled_out().keys()
+    values: dict[str, Any] = {}
+    for name, value in part:
+        default = type(part).model_fields[name].default
+        if isinstance(value, Part):
+            inner = _values(value, ruled_out, changed_only=changed_only)
+            if inner or not changed_only or default is None:  # that generated and copied are there tells something
+                values[name] = inner
+        elif value is not None and name not in ruled_out and not (changed_only and value == default):
+            values[name] = value
+    return values
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value) if isinstance(value, dict) else {name: value})
+    return flat
+
+
+def _changed(part: Part, changes: Mapping[str, Any], outer: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The values of a part with changes, without those that apply no longer, unless they are among the changes."""
+    own = _values(part, changed_only=True)
+    kept = {name: changes.get(name, value) for name, value in part if name in changes or name in own}
+    ruled_out = outer | type(part).model_construct(**kept).ruled_out().keys()
+    values = {name: value for name, value in kept.items() if name in changes or name not in ruled_out}
+    return values | {name: _changed(value, changes, ruled_out) for name, value in part if isinstance(value, Part)}
+
+
+def _places(part: type[Part], top: str) -> dict[str, str]:
+    """Of all leaves of a part, under which part of a config they are."""
+    places: dict[str, str] = {}
+    for name, field in part.model_fields.items():
+        if isinstance(field.default, Part):
+            places |= _places(type(field.default), top)
+        else:
+            places[name] = top
+    return places
+
+
+_PLACES = {**_places(Sizes, "sizes"), **_places(Generated, "generated"), **_places(Copied, "copied")}
 
 
 def _explain(error: ValidationError) -> str:
@@ -138,35 +316,8 @@ def _explain(error: ValidationError) -> str:
     for problem in error.errors(include_url=False):
         field = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{field}: {message}, got {problem['input']!r}" if field else message)
-    return "invalid FitConfig: " + "; ".join(lines)
-
-
-def paper(**changes: Any) -> FitConfig:
-    """The recipe of Shaham et al. (ICCV 2019), number for number; departures are listed in docs/departures.md."""
-    return FitConfig(**changes)
-
-
-def fast(**changes: Any) -> FitConfig:
-    """The default: patches copied from the source in coherent pieces. Nothing is trained, so a fit takes a moment."""
-    return FitConfig(**{"kind": "patches", "scale_factor": 0.45, "patch_px": 5, **changes})
-
-
-def best(**changes: Any) -> FitConfig:
-    """Patches as `fast` copies them, with seams laid where they show least: the same fit, slower draws."""
-    return fast(**{"shift_px": 2.4, "seam_passes": 20, **changes})
-
-
-def smooth(**changes: Any) -> FitConfig:
-    """Patches as `fast` copies them, moved by a smooth field: things bend where `fast` cuts them, as suits writing."""
-    return fast(**{"shift_px": 1.6, "shift_step_px": 0, **changes})
-
-
-PRESETS = {"best": best, "fast": fast, "paper": paper, "smooth": smooth}
-
-
-def preset(name: str, **changes: Any) -> FitConfig:
-    """The preset of that name with some fields changed. Raises `ConfigError` for an unknown name."""
-    if name not in PRESETS:
-        raise ConfigError(f"expected a preset out of {', '.join(sorted(PRESETS))}, got {name!r}")
-    return PRESETS[name](**changes)
+        if problem["type"] == "value_error":  # of a part in it, or of fields together
+            lines.append(message.removeprefix(INVALID))
+        else:
+            lines.append(f"{field}: {message}, got {problem['input']!r}" if field else message)
+    return INVALID + "; ".join(lines)

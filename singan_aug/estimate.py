@@ -11,7 +11,7 @@ import numpy as np
 from singan_aug.config import FitConfig
 from singan_aug.dataset import Plan, Todo, choose_jobs
 from singan_aug.fitting import fit, fit_load
-from singan_aug.pyramid.scale import KINDS
+from singan_aug.pyramid.pyramid import stored_bytes
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import make_key, open_store
 
@@ -49,11 +49,12 @@ def _seconds_per_load(largest: Todo, config: FitConfig) -> float:
 
     Where a few steps at that size would take long, at half of it, or a quarter, ...
     """
-    steps = {name: min(4, getattr(config, name)) for name in ("steps_coarsest", "steps_finer")}
+    steps = {name: min(4, value) for name, value in config.leaves().items() if name.startswith("steps_")}
     brief = config.replace(**steps)
     height, width = largest.size
     while (
-        fit_load((height, width), largest.channels, brief) > TRIAL_LOAD and min(height, width) >= 2 * config.coarsest_px
+        fit_load((height, width), largest.channels, brief) > TRIAL_LOAD
+        and min(height, width) >= 2 * config.sizes.coarsest_px
     ):
         height, width = height // 2, width // 2
     noise = np.random.default_rng(0).integers(0, 256, (height, width, largest.channels), dtype=np.uint8)
@@ -67,4 +68,4 @@ def _seconds_per_load(largest: Todo, config: FitConfig) -> float:
 
 def _stored_bytes(item: Todo, config: FitConfig) -> int:
     mask_bytes = 0 if item.mask is None else item.size[0] * item.size[1]
-    return KINDS[config.kind].stored_bytes(config, item.channels, item.size) + mask_bytes + MANIFEST_BYTES
+    return stored_bytes(item.size, item.channels, config) + mask_bytes + MANIFEST_BYTES

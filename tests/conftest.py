@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from singan_aug.config import FitConfig
+from singan_aug.config import Copied, FitConfig, Generated
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels
+from singan_aug.presets import learned, paper
 from singan_aug.pyramid import Pyramid
 from singan_aug.pyramid.generated.scale import GeneratedScale
 
@@ -26,25 +27,45 @@ def quick(**changes: Any) -> FitConfig:
         "batch_norm": False,
         "padding": "reflect",
         "anchor": "blurred",
-        "anchor_blur_px": 1.5,
-        "noise": "local",
+        "amplitude": "local",
         "noise_coarsest": 0.3,
         "noise_coarsest_shared": False,
         "noise_gain": 1.5,
-        "objective": "sliced_wasserstein",
+        "loss": "sliced_wasserstein",
         "objective_weight": 20.0,
         "projections": 16,
-        "schedule": "cosine",
+        "decay": "cosine",
         "steps_coarsest": 4,
         "steps_finer": 3,
-        "critic_updates": 0,
         "generator_updates": 1,
         "learning_rate": 2e-3,
         "learning_rate_drop": 0.05,
         "beta1": 0.9,
         "refresh_steps": 2,
     }
-    return FitConfig(**{**values, **changes})
+    made = paper(**{**values, "anchor_blur_px": 1.5})
+    return made.replace(**changes)
+
+
+def copies(**changes: Any) -> FitConfig:
+    """A config that copies every scale."""
+    return FitConfig(copied=Copied(patch_px=7)).replace(**changes)
+
+
+def mixed(**changes: Any) -> FitConfig:
+    """One generated scale under copied ones, trained in a fraction of a second."""
+    brief = {"coarsest_px": 14, "steps_coarsest": 12, "width": 8, "shift_step_px": 2}
+    return learned(**{**brief, **changes})
+
+
+def generated_of(config: FitConfig) -> Generated:
+    assert config.generated is not None
+    return config.generated
+
+
+def copied_of(config: FitConfig) -> Copied:
+    assert config.copied is not None
+    return config.copied
 
 
 def quick_paper(**changes: Any) -> FitConfig:
@@ -58,7 +79,7 @@ def quick_paper(**changes: Any) -> FitConfig:
         "steps_coarsest": 12,  # fewer leave the statistics of BatchNorm where they started
         "steps_finer": 2,
     }
-    return FitConfig(**{**values, **changes})
+    return paper(**{**values, **changes})
 
 
 def convolutional_scales(pyramid: Pyramid) -> list[GeneratedScale]:

@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from singan_aug.config import fast
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError
 from singan_aug.fitting import fit
+from singan_aug.presets import fast
 from singan_aug.store import DirectoryStore, make_key
 from singan_aug.transforms.torchvision import SinGANAugment as Torchvision
 from tests.conftest import make_photo, quick

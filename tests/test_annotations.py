@@ -30,17 +30,16 @@ from singan_aug.annotations import (
     yolo_line,
 )
 from singan_aug.cli import app
-from singan_aug.config import FitConfig
 from singan_aug.dataset import fit_dataset, plan_dataset
 from singan_aug.errors import ConfigError, LabelError
 from singan_aug.images import load_image
 from singan_aug.store import DirectoryStore, make_key
-from tests.conftest import make_photo, quick
+from tests.conftest import copies, make_photo, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIZE = (26, 34)
-TINY = FitConfig(kind="patches", coarsest_px=13, finest_px=40, scale_factor=0.6)
+TINY = copies(coarsest_px=13, finest_px=40, scale_factor=0.6)
 
 few = settings(max_examples=100, deadline=None, derandomize=True)
 outlines = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))

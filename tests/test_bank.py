@@ -34,7 +34,6 @@ from singan_aug.bank import (
     plan_bank,
     remove_bank,
 )
-from singan_aug.config import fast
 from singan_aug.errors import (
     ConfigError,
     CorruptPyramidError,
@@ -44,6 +43,7 @@ from singan_aug.errors import (
 )
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels
+from singan_aug.presets import fast
 from singan_aug.pyramid import draw
 from singan_aug.store import DirectoryStore, MemoryStore, make_key
 from tests.conftest import make_photo

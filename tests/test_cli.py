@@ -20,9 +20,10 @@ from typer.testing import CliRunner, Result
 import singan_aug
 import singan_aug.fitting
 from singan_aug import cli
-from singan_aug.config import PRESETS, FitConfig
+from singan_aug.config import FitConfig
 from singan_aug.display import show_table
 from singan_aug.images import load_image, pixels_to_pil, turn_between, unit_to_pil
+from singan_aug.presets import PRESETS
 from singan_aug.pyramid import draw
 from singan_aug.store import DirectoryStore, make_key
 from tests.conftest import make_photo, quick
@@ -147,7 +148,7 @@ def test_a_missing_path_ends_with_2_and_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected", "got"),
     [
-        (["--preset", "quick"], "fast, paper", "'quick'"),
+        (["--preset", "quick"], "fast, learned, paper", "'quick'"),
         (["--device", "banana"], "cpu, cuda or cuda:N", "'banana'"),
         (["--device", "cuda:99"], "CUDA devices", "'cuda:99'"),
         (["--device", "mps"], "cpu", "'mps'"),
@@ -681,12 +682,12 @@ _LAUNCH = """
 import sys
 from pathlib import Path
 
-from singan_aug import config, dataset
+from singan_aug import config, dataset, presets
 from singan_aug.__main__ import main
 from singan_aug.display import Display
 
 marker, recipe = Path(sys.argv.pop(1)), config.FitConfig.from_json(sys.argv.pop(1))
-config.PRESETS["fast"] = lambda **changes: recipe.replace(**changes)
+presets.PRESETS["fast"] = lambda **changes: recipe.replace(**changes)
 show = Display.show
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from singan_aug.config import fast
 from singan_aug.errors import ConfigError, ImageError
 from singan_aug.fitting import fit
 from singan_aug.images import load_image, to_signed, to_unit
 from singan_aug.metrics import KnownPatches, Pieces, incoherence, pieces
 from singan_aug.metrics import coherence as module
 from singan_aug.metrics.patches import nearest_patches
+from singan_aug.presets import fast
 from singan_aug.pyramid import trace
 from tests.conftest import make_photo
 

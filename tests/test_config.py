@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from singan_aug.config import PRESETS, FitConfig, best, fast, paper, preset, smooth
+from singan_aug.config import Copied, FitConfig, Generated, Networks, Noise, Objective, Schedule, Sizes
 from singan_aug.errors import ConfigError, SinGANAugError
+from singan_aug.presets import PRESETS, best, fast, learned, paper, preset, smooth
 
 INVALID = [
     ("coarsest_px", 7),
@@ -30,11 +32,14 @@ INVALID = [
     ("penalty_weight", float("nan")),
     ("reconstruction_weight", -1.0),
     ("patch_px", 0),
-    ("patch_px", 32),
+    ("patch_px", 33),
+    ("compared_px", 32),
+    ("completeness", 0.0),
+    ("scales", 0),
     ("projections", 0),
     ("steps_coarsest", 0),
     ("steps_finer", 0),
-    ("critic_updates", -1),
+    ("critic_updates", 0),
     ("generator_updates", 0),
     ("learning_rate", 0.0),
     ("learning_rate", float("nan")),
@@ -50,6 +55,14 @@ INVALID = [
     ("width", 1.5),
     ("width", None),
 ]
+
+BASES = (paper(), fast(), learned(), paper(loss="sliced_wasserstein"))
+
+
+def _base(leaf: str) -> FitConfig:
+    """A config that has this leaf."""
+    return next(config for config in BASES if leaf in config.leaves())
+
 
 UNHURRIED = settings(deadline=None)
 CHANGES = st.fixed_dictionaries(
@@ -70,45 +83,47 @@ CHANGES = st.fixed_dictionaries(
 @pytest.mark.parametrize(("field", "value"), INVALID)
 def test_an_invalid_value_names_its_field_and_what_was_got(field: str, value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
-        FitConfig(**{field: value})
+        _base(field).replace(**{field: value})
     assert f"{field}: " in str(caught.value)
     assert f"got {value!r}" in str(caught.value)
 
 
 def test_every_invalid_field_is_named() -> None:
     with pytest.raises(ConfigError, match=r"width: .*got 0.*seed: .*got -1"):
-        FitConfig(width=0, seed=-1)
+        paper(width=0, seed=-1)
 
 
 def test_an_unknown_field_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="widht"):
-        FitConfig(widht=32)
+        paper(widht=32)
 
 
 def test_finest_is_at_least_coarsest() -> None:
     with pytest.raises(ConfigError, match=r"finest_px \(20\).*coarsest_px \(21\)"):
-        FitConfig(coarsest_px=21, finest_px=20)
+        fast(coarsest_px=21, finest_px=20)
 
 
 def test_finest_may_equal_coarsest() -> None:
-    assert FitConfig(coarsest_px=20, finest_px=20).finest_px == 20
+    assert fast(coarsest_px=20, finest_px=20).sizes.finest_px == 20
 
 
 def test_a_config_error_is_a_value_error_of_this_package() -> None:
     with pytest.raises(ValueError, match="width") as caught:
-        FitConfig(width=0)
+        paper(width=0)
     assert isinstance(caught.value, SinGANAugError)
 
 
 def test_a_config_is_frozen() -> None:
-    config = FitConfig()
+    config = paper()
     with pytest.raises(ValidationError):
-        config.width = 64  # type: ignore[misc]
-    assert config.width == FitConfig().width
+        config.seed = 1  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        config.sizes.coarsest_px = 12  # type: ignore[misc]
+    assert config == paper()
 
 
 def test_equal_configs_hash_alike() -> None:
-    assert len({FitConfig(seed=1), FitConfig(seed=1), FitConfig(seed=2)}) == 2
+    assert len({paper(seed=1), paper(seed=1), paper(seed=2)}) == 2
 
 
 def test_a_config_survives_pickling() -> None:
@@ -119,61 +134,136 @@ def test_a_config_survives_pickling() -> None:
 @UNHURRIED
 @given(CHANGES)
 def test_json_round_trip(changes: dict[str, Any]) -> None:
-    config = FitConfig(**changes)
+    config = paper(**changes)
     assert FitConfig.from_json(config.to_json()) == config
 
 
 @UNHURRIED
 @given(CHANGES, CHANGES)
 def test_digests_are_equal_exactly_when_configs_are(a: dict[str, Any], b: dict[str, Any]) -> None:
-    one, other = FitConfig(**a), FitConfig(**b)
+    one, other = paper(**a), paper(**b)
     assert (one.digest() == other.digest()) == (one == other)
 
 
 @UNHURRIED
 @given(CHANGES)
 def test_a_digest_survives_the_json_round_trip(changes: dict[str, Any]) -> None:
-    config = FitConfig(**changes)
+    config = paper(**changes)
     assert FitConfig.from_json(config.to_json()).digest() == config.digest()
 
 
-@pytest.mark.parametrize("field", sorted(FitConfig.model_fields))
-def test_every_field_changes_the_digest(field: str) -> None:
-    value = getattr(FitConfig(), field)
-    other: Any
-    if isinstance(value, bool):
-        other = not value
-    elif isinstance(value, str):
-        other = value + "_other"
-    elif isinstance(value, int):
-        other = value + 1
-    else:
-        other = value * 0.9 if value else 0.5
-    assert FitConfig(**{field: other}).digest() != FitConfig().digest()
+@pytest.mark.parametrize("base", BASES, ids=["paper", "fast", "learned", "sliced"])
+def test_every_leaf_changes_the_digest(base: FitConfig) -> None:
+    for leaf, value in base.leaves().items():
+        other: Any
+        if isinstance(value, bool):
+            other = not value
+        elif isinstance(value, str):
+            other = value + "_other"
+        elif isinstance(value, int):
+            other = value + 2
+        else:
+            other = value * 0.9 if value else 0.5
+        assert base.replace(**{leaf: other}).digest() != base.digest(), leaf
+
+
+def test_leaves_have_names_of_their_own() -> None:
+    parts = (Sizes, Networks, Noise, Objective, Schedule, Copied)
+    names = [name for part in parts for name in part.model_fields] + ["scales", "seed"]
+    assert len(set(names)) == len(names)
+
+
+NOT_THERE = [
+    (fast, "steps_coarsest", "this config generates no scale"),
+    (fast, "scales", "this config generates no scale"),
+    (paper, "shift_px", "this config copies no scale"),
+    (paper, "scales", "this config copies no scale"),
+    (paper, "projections", "loss='wgan_gp'"),
+    (paper, "anchor_blur_px", "anchor='none'"),
+    (learned, "steps_finer", "scales=1"),
+    (learned, "noise_gain", "scales=1"),
+    (learned, "learning_rate_drop_at", "decay='cosine'"),
+]
+
+
+@pytest.mark.parametrize(("make", "leaf", "why"), NOT_THERE)
+def test_a_leaf_that_does_not_apply_cannot_be_set(make: Callable[..., FitConfig], leaf: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"{leaf} does not apply.*{why}"):
+        make(**{leaf: 1})
+
+
+@pytest.mark.parametrize(("make", "leaf", "why"), NOT_THERE)
+def test_a_leaf_that_does_not_apply_is_not_there(make: Callable[..., FitConfig], leaf: str, why: str) -> None:
+    assert leaf not in make().leaves()
+    assert f'"{leaf}"' not in make().to_json()
+
+
+def test_a_leaf_that_applies_no_longer_is_left_out() -> None:
+    sliced = paper(loss="sliced_wasserstein", projections=8)
+    assert sliced.replace(loss="wgan_gp") == paper()
+    assert learned(scales=2, steps_finer=9).replace(scales=1) == learned()
+    assert learned(generated=None) == fast()
+    assert learned(generated=None).digest() == fast().digest()
+
+
+def test_scales_that_are_neither_generated_nor_copied_are_refused() -> None:
+    with pytest.raises(ConfigError, match="start from a preset"):
+        FitConfig()
+
+
+def test_how_many_scales_are_generated_is_said_where_others_are_copied() -> None:
+    with pytest.raises(ConfigError, match="how many"):
+        FitConfig(generated=Generated(), copied=Copied())
+    with pytest.raises(ConfigError, match="copies no scale"):
+        FitConfig(generated=Generated(scales=1))
+
+
+def test_parts_may_be_given_whole() -> None:
+    config = FitConfig(sizes=Sizes(scale_factor=0.45), copied=Copied(shift_px=1.0))
+    assert config == fast(shift_px=1.0)
+    assert fast().replace(copied=Copied(shift_px=1.0)) == config
+
+
+def test_patches_have_a_middle() -> None:
+    with pytest.raises(ConfigError, match="patch_px: expected an odd number"):
+        fast(patch_px=4)
 
 
 def test_an_integer_for_a_float_has_the_same_digest() -> None:
-    assert FitConfig(noise_gain=1).digest() == FitConfig(noise_gain=1.0).digest()
+    assert paper(noise_gain=1).digest() == paper(noise_gain=1.0).digest()
 
 
 def test_negative_zero_has_the_digest_of_zero() -> None:
-    assert FitConfig(noise_gain=-0.0).digest() == FitConfig(noise_gain=0.0).digest()
+    assert paper(noise_gain=-0.0).digest() == paper(noise_gain=0.0).digest()
 
 
 def test_a_digest_is_32_hexadecimal_digits() -> None:
-    digest = FitConfig().digest()
+    digest = paper().digest()
     assert len(digest) == 32
     assert int(digest, 16) >= 0
 
 
 def test_json_is_one_line_with_sorted_keys() -> None:
-    text = FitConfig().to_json()
+    text = learned().to_json()
     assert "\n" not in text
-    assert list(json.loads(text)) == sorted(FitConfig.model_fields)
+    assert list(json.loads(text)) == ["copied", "generated", "seed", "sizes"]
+    assert list(json.loads(text)["sizes"]) == sorted(Sizes.model_fields)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "null", '"fast"', '{"width": 0}', '{"widht": 1}', '{"seed": NaN}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "null",
+        '"fast"',
+        "{}",
+        '{"generated": {"networks": {"width": 0}}}',
+        '{"copied": {"widht": 1}}',
+        '{"copied": {}, "seed": NaN}',
+    ],
 )
 def test_from_json_refuses_what_is_not_a_config(text: str) -> None:
     with pytest.raises(ConfigError):
@@ -186,34 +276,34 @@ def test_from_json_refuses_a_field_called_self() -> None:
 
 
 def test_replace_changes_what_is_named_and_nothing_else() -> None:
-    config = fast(seed=3)
+    config = learned(seed=3)
     changed = config.replace(width=7)
-    assert {**config.model_dump(), "width": 7} == changed.model_dump()
+    assert {**config.leaves(), "width": 7} == changed.leaves()
 
 
 def test_replace_leaves_the_original() -> None:
-    config = FitConfig()
+    config = paper()
     config.replace(width=7)
-    assert config == FitConfig()
+    assert config == paper()
 
 
 def test_replace_validates() -> None:
     with pytest.raises(ConfigError, match=r"width: .*got 0"):
-        FitConfig().replace(width=0)
+        paper().replace(width=0)
 
 
 def test_replace_validates_fields_together() -> None:
     with pytest.raises(ConfigError, match="finest_px"):
-        FitConfig(coarsest_px=25).replace(finest_px=20)
+        fast(coarsest_px=25).replace(finest_px=20)
 
 
 def test_replace_refuses_an_unknown_field() -> None:
     with pytest.raises(ConfigError, match="widht"):
-        FitConfig().replace(widht=1)
+        paper().replace(widht=1)
 
 
 def test_the_defaults_are_the_paper() -> None:
-    assert FitConfig() == paper()
+    assert FitConfig(generated=Generated()) == paper()
 
 
 def test_fast_is_not_the_paper() -> None:
@@ -222,7 +312,7 @@ def test_fast_is_not_the_paper() -> None:
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_a_preset_takes_changes(name: str) -> None:
-    assert preset(name, seed=9, width=5) == preset(name).replace(seed=9, width=5)
+    assert preset(name, seed=9, finest_px=99) == preset(name).replace(seed=9, finest_px=99)
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -237,11 +327,11 @@ def test_presets_are_found_by_name() -> None:
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"best, fast, paper.*'quick'"):
+    with pytest.raises(ConfigError, match=r"best, fast, learned, paper.*'quick'"):
         preset("quick")
 
 
 @pytest.mark.parametrize("field", ["beta1", "beta2"])
 def test_a_beta_is_below_one(field: str) -> None:
     with pytest.raises(ConfigError, match=field):
-        FitConfig(**{field: 1.0})
+        paper(**{field: 1.0})

@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from singan_aug.config import FitConfig
 from singan_aug.fitting import fit
 from singan_aug.pyramid import draw
 from singan_aug.pyramid.copied import steps_numba, steps_torch
 from singan_aug.pyramid.copied.scale import CopiedScale
 from singan_aug.pyramid.resample import RESAMPLERS, blur, resize
 from singan_aug.pyramid.sizes import Size
-from tests.conftest import make_photo
+from tests.conftest import copies, make_photo
 
 SIZES: list[tuple[Size, Size]] = [((20, 27), (31, 40)), ((9, 9), (9, 9)), ((6, 11), (7, 5)), ((1, 1), (4, 3))]
 
@@ -106,7 +105,7 @@ def test_the_curl_of_a_stream_function(step_px: int) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"seam_blend_px": 0.0}, {"shift_step_px": 0}])
 def test_whole_draws_are_nearly_the_same(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
-    config = FitConfig(kind="patches", coarsest_px=20, scale_factor=0.6, patch_px=5, **changes)
+    config = copies(coarsest_px=20, scale_factor=0.6, patch_px=5, **changes)
     photo = make_photo(52, 70)
     compiled = draw(fit(photo, config), 2, seed=5)
     monkeypatch.setattr(CopiedScale, "_steps", steps_torch)

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 import singan_aug
 from singan_aug.cli import app
-from singan_aug.config import PRESETS
 from singan_aug.dataset import Event, Outcome, Progress
 from singan_aug.demo import BATCH_PX, START_SCALE, DemoResult, run_demo
 from singan_aug.images import load_image
+from singan_aug.presets import PRESETS
 from singan_aug.store import DirectoryStore
 from tests.conftest import quick
 

@@ -157,7 +157,7 @@ def test_half_precision_is_used_where_draws_stay_the_same(store: DirectoryStore,
 def _hard_for_half(pyramid: Pyramid, factor: float) -> Pyramid:
     """The same function: LeakyReLU is homogeneous, so one layer may be scaled up and the next one down."""
     tensors = dict(pyramid.tensors())
-    assert not pyramid.config.batch_norm
+    assert not pyramid.config.leaves()["batch_norm"]
     convolutions = [name for name in tensors if name.startswith("scales.0.generator.") and tensors[name].ndim == 4]
     first, second = convolutions[:2]
     bias = first.removesuffix("weight") + "bias"
@@ -265,7 +265,7 @@ def test_a_whole_entry_under_another_key_is_noticed(store: DirectoryStore, case:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"channels": 1}, {"scale_sizes": [[40, 50]]}, {"config": {**CONFIG.model_dump(), "width": 9}}],
+    [{"channels": 1}, {"scale_sizes": [[40, 50]]}, {"config": CONFIG.replace(width=9).model_dump()}],
     ids=["channels", "sizes", "config"],
 )
 def test_tensors_that_do_not_fit_the_manifest_are_noticed(

@@ -27,14 +27,12 @@ from singan_aug.pyramid import trace
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.store import DirectoryStore, make_key
 from singan_aug.transforms._labels import boxes_of
-from tests.conftest import make_photo, quick
+from tests.conftest import copies, make_photo, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIZE = (26, 34)
-TINY = FitConfig(
-    kind="patches", coarsest_px=13, finest_px=40, scale_factor=0.6, shift_px=3.0, shift_step_px=3, seam_blend_px=0.0
-)
+TINY = copies(coarsest_px=13, finest_px=40, scale_factor=0.6, shift_px=3.0, shift_step_px=3, seam_blend_px=0.0)
 STILL = TINY.replace(shift_px=0.5, shift_step_px=0)  # draws keep the layout
 SQUARE = [4, 3, 16, 3, 16, 15, 4, 15]
 

@@ -11,15 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from singan_aug.config import FitConfig, fast, paper
+from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, FitDivergedError, ImageError, SinGANAugError
 from singan_aug.fitting import FitEvent, fit, fit_work
 from singan_aug.fitting.generated.objectives import OBJECTIVES
 from singan_aug.fitting.generated.schedule import learning_rate, scale_steps
 from singan_aug.images import Pixels, refuse_constant
+from singan_aug.presets import fast, paper
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.sizes import scale_sizes
-from tests.conftest import PHOTO_SIZE, convolutional_scales, make_photo, quick, quick_paper, z_star
+from tests.conftest import PHOTO_SIZE, convolutional_scales, generated_of, make_photo, quick, quick_paper, z_star
 
 SMALL = make_photo(20, 26)
 SCALES = len(scale_sizes((20, 26), quick()))
@@ -45,6 +46,8 @@ class Recorder:
 class Scripted:
     def __init__(self, loss: Callable[[Tensor], Tensor]) -> None:
         self._loss = loss
+
+    adversarial = False
 
     def set_rate(self, learning_rate: float) -> None:
         pass
@@ -299,14 +302,14 @@ def test_one_pixel_that_differs_is_structure_enough() -> None:
 def test_nan_losses_end_the_fit_after_two_attempts(scripted: Register) -> None:
     built = scripted(lambda count, scale: _broken)
     with pytest.raises(FitDivergedError, match="non-finite"):
-        fit(SMALL, quick(objective="scripted"))
+        fit(SMALL, quick(loss="scripted"))
     assert built == [0, 0]
 
 
 def test_a_diverged_fit_names_the_scale(scripted: Register) -> None:
     built = scripted(lambda count, scale: _broken if scale == 1 else _calm)
     with pytest.raises(FitDivergedError) as caught:
-        fit(SMALL, quick(objective="scripted"))
+        fit(SMALL, quick(loss="scripted"))
     assert caught.value.scale == 1
     assert built == [0, 1, 0, 1]
 
@@ -314,7 +317,7 @@ def test_a_diverged_fit_names_the_scale(scripted: Register) -> None:
 def test_a_diverged_fit_names_the_step(scripted: Register) -> None:
     scripted(lambda count, scale: _broken)
     with pytest.raises(FitDivergedError) as caught:
-        fit(SMALL, quick(objective="scripted", steps_coarsest=100))
+        fit(SMALL, quick(loss="scripted", steps_coarsest=100))
     assert 0 <= caught.value.step < 20
     assert f"step {caught.value.step}" in str(caught.value)
 
@@ -322,19 +325,19 @@ def test_a_diverged_fit_names_the_step(scripted: Register) -> None:
 def test_infinite_losses_are_divergence(scripted: Register) -> None:
     scripted(lambda count, scale: lambda fake: fake.mean() / 0.0)
     with pytest.raises(FitDivergedError):
-        fit(SMALL, quick(objective="scripted"))
+        fit(SMALL, quick(loss="scripted"))
 
 
 def test_a_second_attempt_may_succeed(scripted: Register) -> None:
     scripted(lambda count, scale: _broken if count == 0 else _calm)
-    assert fit(SMALL, quick(objective="scripted")).provenance["attempt"] == 1
+    assert fit(SMALL, quick(loss="scripted")).provenance["attempt"] == 1
 
 
 def test_a_second_attempt_has_other_noise(scripted: Register) -> None:
     scripted(lambda count, scale: _broken if count == 0 else _calm)
-    second = fit(SMALL, quick(objective="scripted"))
+    second = fit(SMALL, quick(loss="scripted", anchor="none"))
     scripted(lambda count, scale: _calm)
-    first = fit(SMALL, quick(objective="scripted"))
+    first = fit(SMALL, quick(loss="scripted", anchor="none"))
     assert not torch.equal(z_star(second), z_star(first))
 
 
@@ -342,14 +345,14 @@ def test_a_second_attempt_is_deterministic(scripted: Register) -> None:
     pyramids = []
     for _ in range(2):
         scripted(lambda count, scale: _broken if count == 0 else _calm)
-        pyramids.append(fit(SMALL, quick(objective="scripted")))
+        pyramids.append(fit(SMALL, quick(loss="scripted")))
     assert _same(*pyramids)
 
 
 def test_events_carry_the_attempt(scripted: Register) -> None:
     scripted(lambda count, scale: _broken if count == 1 else _calm)
     recorder = Recorder()
-    fit(SMALL, quick(objective="scripted"), on_event=recorder)
+    fit(SMALL, quick(loss="scripted"), on_event=recorder)
     assert [(event.attempt, event.scale) for event in recorder.events][:3] == [(0, 0), (1, 0), (1, 1)]
 
 
@@ -377,13 +380,13 @@ def test_a_diverged_fit_is_a_runtime_error_of_this_package() -> None:
     assert issubclass(FitDivergedError, SinGANAugError)
 
 
-@pytest.mark.parametrize("part", ["block", "resample", "anchor", "noise", "objective", "schedule", "padding"])
+@pytest.mark.parametrize("part", ["block", "resample", "anchor", "amplitude", "loss", "decay", "padding"])
 def test_an_unknown_part_is_a_config_error_with_its_name(part: str) -> None:
     with pytest.raises(ConfigError, match="'nonesuch'"):
         fit(SMALL, quick(**{part: "nonesuch"}))
 
 
-@pytest.mark.parametrize("part", ["block", "resample", "anchor", "noise", "objective", "schedule", "padding"])
+@pytest.mark.parametrize("part", ["block", "resample", "anchor", "amplitude", "loss", "decay", "padding"])
 def test_an_unknown_part_is_noticed_before_training(part: str) -> None:
     recorder = Recorder()
     with pytest.raises(ConfigError):
@@ -423,17 +426,17 @@ def test_a_fit_uses_one_thread_and_gives_the_others_back() -> None:
 def test_a_fit_that_fails_gives_the_threads_back(scripted: Register) -> None:
     scripted(lambda count, scale: _broken)
     with pytest.raises(FitDivergedError):
-        fit(SMALL, quick(objective="scripted"))
+        fit(SMALL, quick(loss="scripted"))
     assert torch.get_num_threads() == 2
 
 
 def test_the_coarsest_scale_has_its_own_steps() -> None:
     config = quick(steps_coarsest=7, steps_finer=3)
-    assert [scale_steps(scale, config) for scale in range(3)] == [7, 3, 3]
+    assert [scale_steps(scale, generated_of(config).schedule) for scale in range(3)] == [7, 3, 3]
 
 
 def test_the_cosine_schedule_runs_from_the_rate_towards_its_drop() -> None:
-    config = quick(schedule="cosine", learning_rate=0.1, learning_rate_drop=0.2)
+    config = generated_of(quick(decay="cosine", learning_rate=0.1, learning_rate_drop=0.2)).schedule
     assert learning_rate(0, 1000, config) == pytest.approx(0.1)
     assert learning_rate(500, 1000, config) == pytest.approx(0.06)
     assert learning_rate(999, 1000, config) == pytest.approx(0.02, rel=1e-3)
@@ -449,7 +452,7 @@ def test_the_share_of_the_work_grows_to_one(events: list[FitEvent]) -> None:
 def test_the_share_starts_again_with_a_second_attempt(scripted: Register) -> None:
     scripted(lambda count, scale: _broken if count == 1 else _calm)
     recorder = Recorder()
-    fit(SMALL, quick(objective="scripted"), on_event=recorder)
+    fit(SMALL, quick(loss="scripted"), on_event=recorder)
     assert recorder.events[0].share == recorder.events[1].share
 
 

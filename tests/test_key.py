@@ -14,9 +14,10 @@ from PIL import Image
 from singan_aug.config import FitConfig
 from singan_aug.errors import ImageError
 from singan_aug.images import Pixels, inverse_turn, turn, turn_between, turn_pixels
+from singan_aug.presets import paper
 from singan_aug.store import FORMAT_VERSION, fingerprint, make_key
 from singan_aug.store import _key as key_module
-from tests.conftest import make_photo, quick
+from tests.conftest import copies, make_photo, mixed, quick
 
 PHOTO = make_photo(20, 28)
 GREY = make_photo(20, 28, channels=1)
@@ -236,9 +237,9 @@ def test_a_changed_config_changes_the_key_alone(changes: dict[str, float]) -> No
     assert base.digest != other.digest
 
 
-def _other(value: Any) -> Any:
-    if value is None:
-        return "photos"
+def _other(name: str, value: Any) -> Any:
+    if name == "patch_px":
+        return value + 2  # odd
     if isinstance(value, str):
         return value + "2"
     if isinstance(value, bool):
@@ -246,12 +247,12 @@ def _other(value: Any) -> Any:
     return value + 1 if isinstance(value, int) else 0.9 * value + 0.04
 
 
-def test_every_field_of_the_config_is_in_the_key() -> None:
-    base = FitConfig()
+@pytest.mark.parametrize("base", [paper(), quick(), mixed(), copies()], ids=["paper", "quick", "mixed", "copies"])
+def test_every_leaf_of_the_config_is_in_the_key(base: FitConfig) -> None:
     digests = {make_key(PHOTO, base).digest}
-    for name, value in base.model_dump().items():
-        digests.add(make_key(PHOTO, base.replace(**{name: _other(value)})).digest)
-    assert len(digests) == 1 + len(type(base).model_fields)
+    for name, value in base.leaves().items():
+        digests.add(make_key(PHOTO, base.replace(**{name: _other(name, value)})).digest)
+    assert len(digests) == 1 + len(base.leaves())
 
 
 def test_a_mask_changes_the_key_alone() -> None:

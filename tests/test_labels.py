@@ -18,7 +18,7 @@ from singan_aug.pyramid.copied.displacement import layout_start_scale, measure_d
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.store import fingerprint, make_key
 from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_keypoints, carry_mask, sample_field
-from tests.conftest import make_photo, quick
+from tests.conftest import copies, make_photo, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,8 +28,8 @@ CLASSES = np.add.outer(np.arange(40) // 14, np.arange(56) // 20).astype(np.uint8
 
 
 def patches(**changes: Any) -> FitConfig:
-    values = {"kind": "patches", "coarsest_px": 20, "scale_factor": 0.6, "shift_px": 3.0, "shift_step_px": 5}
-    return FitConfig(**{**values, "seam_blend_px": 0.0, **changes})
+    values = {"coarsest_px": 20, "scale_factor": 0.6, "shift_px": 3.0, "shift_step_px": 5}
+    return copies(**{**values, "seam_blend_px": 0.0, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_two_masks_are_refused() -> None:
 
 
 def test_generators_refuse_a_mask_and_name_the_kind_that_takes_one() -> None:
-    with pytest.raises(ConfigError, match='kind="patches"'):
+    with pytest.raises(ConfigError, match="copies the finer scales"):
         fit(PHOTO, quick(), mask=CLASSES)
 
 
@@ -191,7 +191,7 @@ def test_displacement_is_that_of_a_typical_draw(pyramid: Pyramid, start: int) ->
     """Single draws differ by a quarter or more; what is stored lies close to their mean."""
     scale = pyramid.scales[start]
     generators = [generator_for(99, i) for i in range(40)]
-    origins = scale.draw(None, scale.size, generators, pyramid.config).origin
+    origins = scale.draw(None, scale.size, generators).origin
     assert origins is not None
     far = (origins - _identity(*scale.size)).float().square().sum(1).sqrt().mean((1, 2)) * SIZE[0] / scale.size[0]
     assert float(far.std()) > 0.15 * float(far.mean())
@@ -206,11 +206,11 @@ def test_displacement_grows_with_the_shift_and_without_one_there_is_none() -> No
 def test_displacement_counts_in_pixels_of_the_finest_scale() -> None:
     """The same arrangement measured alone, and under a scale three times as large."""
     small, scales = patches(coarsest_px=20, finest_px=28), fit(PHOTO, patches(coarsest_px=20, finest_px=28)).scales
-    alone = measure_displacement(scales[:1], small)[0]
+    alone = measure_displacement(scales[:1], small.seed)[0]
     larger = fit(PHOTO, patches(coarsest_px=20)).scales[-1]
     factor = larger.size[0] / scales[0].size[0]
     assert larger.size[1] / scales[0].size[1] == factor
-    assert measure_displacement([scales[0], larger], small)[0] == pytest.approx(alone * factor, abs=0.02)
+    assert measure_displacement([scales[0], larger], small.seed)[0] == pytest.approx(alone * factor, abs=0.02)
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (3, 0), (-2, 5)])

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from singan_aug.config import fast
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels, inverse_turn, pixels_to_pil, turn_pixels
 from singan_aug.images.descriptor import CELLS, DESCRIPTOR_BYTES, cell_means, decoded, encoded, make_descriptor
 from singan_aug.lookup import Match, PerceptualIndex
 from singan_aug.lookup._crop_hashes import CROPS, composed
 from singan_aug.lookup._registration import WHOLE, register, sample, unpacked
+from singan_aug.presets import fast
 from singan_aug.pyramid import Pyramid
 from singan_aug.store import DirectoryStore, Key, Manifest, MemoryStore, Store, fingerprint, make_key
 from tests.conftest import make_photo

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from singan_aug.config import FitConfig, paper
+from singan_aug.config import FitConfig
 from singan_aug.fitting import fit
-from singan_aug.fitting.generated import training
+from singan_aug.fitting.generated import fitter, training
 from singan_aug.fitting.generated.losses import (
     critic_loss,
     generator_loss,
@@ -22,13 +22,14 @@ from singan_aug.fitting.generated.losses import (
 from singan_aug.fitting.generated.objectives import OBJECTIVES
 from singan_aug.fitting.generated.schedule import learning_rate, scale_steps
 from singan_aug.images import Pixels, to_signed
+from singan_aug.presets import paper
 from singan_aug.pyramid import Pyramid, draw
 from singan_aug.pyramid.generated.blocks import initialise
 from singan_aug.pyramid.generated.networks import Critic, Generator, generator_from
 from singan_aug.pyramid.noise import generator_for, noise_maps
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.sizes import scale_sizes, scale_widths
-from tests.conftest import convolutional_scales, make_photo, quick_paper, z_star
+from tests.conftest import convolutional_scales, generated_of, make_photo, quick_paper, z_star
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,15 +46,15 @@ RECIPE: dict[str, Any] = {
     "padding": "zeros",
     "resample": "bicubic",
     "anchor": "none",
-    "noise": "global",
+    "amplitude": "global",
     "noise_coarsest": 1.0,
     "noise_coarsest_shared": True,
     "noise_gain": 0.1,
-    "objective": "wgan_gp",
+    "loss": "wgan_gp",
     "objective_weight": 1.0,
     "penalty_weight": 0.1,
     "reconstruction_weight": 10.0,
-    "schedule": "step",
+    "decay": "step",
     "steps_coarsest": 2000,
     "steps_finer": 2000,
     "critic_updates": 3,
@@ -66,13 +67,14 @@ RECIPE: dict[str, Any] = {
     "batch": 1,
 }
 
+RECIPE_CONFIG = generated_of(paper())
 ONE_SCALE = make_photo(16, 20)
 TWO_SCALES = make_photo(20, 24)
 
 
 def _critic(width: int = 32) -> Critic:
-    config = paper()
-    return Critic(3, width=width, layers=config.layers, block=config.block, batch_norm=config.batch_norm)
+    networks = RECIPE_CONFIG.networks
+    return Critic(3, width=width, layers=networks.layers, block=networks.block, batch_norm=networks.batch_norm)
 
 
 def _count(network: nn.Module) -> int:
@@ -81,7 +83,7 @@ def _count(network: nn.Module) -> int:
 
 @pytest.mark.parametrize("field", sorted(RECIPE))
 def test_the_preset_has_the_papers_number(field: str) -> None:
-    assert getattr(paper(), field) == RECIPE[field]
+    assert paper().leaves()[field] == RECIPE[field]
 
 
 def test_the_sizes_for_the_papers_image() -> None:
@@ -99,12 +101,12 @@ def test_the_sizes_for_the_papers_image() -> None:
 
 
 def test_the_channels_of_each_scale() -> None:
-    assert scale_widths(10, paper()) == (32, 32, 32, 32, 64, 64, 64, 64, 128, 128)
+    assert scale_widths(10, RECIPE_CONFIG.networks) == (32, 32, 32, 32, 64, 64, 64, 64, 128, 128)
 
 
 @pytest.mark.parametrize(("width", "parameters"), [(32, 29_763), (64, 114_819), (128, 450_819)])
 def test_the_parameters_of_a_generator(width: int, parameters: int) -> None:
-    assert _count(generator_from(paper(), 3, width)) == parameters
+    assert _count(generator_from(RECIPE_CONFIG.networks, 3, width)) == parameters
 
 
 @pytest.mark.parametrize(("width", "parameters"), [(32, 29_185), (64, 113_665), (128, 448_513)])
@@ -114,18 +116,22 @@ def test_the_parameters_of_a_critic(width: int, parameters: int) -> None:
 
 def test_the_layers_of_a_generator() -> None:
     kinds = [
-        type(module).__name__ for module in generator_from(paper(), 3, 32).modules() if not list(module.children())
+        type(module).__name__
+        for module in generator_from(RECIPE_CONFIG.networks, 3, 32).modules()
+        if not list(module.children())
     ]
     assert kinds == ["Conv2d", "BatchNorm2d", "LeakyReLU"] * 4 + ["Conv2d"]
 
 
 def test_the_slope_of_the_rectifiers() -> None:
-    slopes = {m.negative_slope for m in generator_from(paper(), 3, 32).modules() if isinstance(m, nn.LeakyReLU)}
+    slopes = {
+        m.negative_slope for m in generator_from(RECIPE_CONFIG.networks, 3, 32).modules() if isinstance(m, nn.LeakyReLU)
+    }
     assert slopes == {0.2}
 
 
 def test_every_convolution_is_3x3_valid_with_stride_1() -> None:
-    for module in [*generator_from(paper(), 3, 32).modules(), *_critic().modules()]:
+    for module in [*generator_from(RECIPE_CONFIG.networks, 3, 32).modules(), *_critic().modules()]:
         if isinstance(module, nn.Conv2d):
             assert (module.kernel_size, module.stride, module.padding) == ((3, 3), (1, 1), (0, 0))
 
@@ -136,7 +142,7 @@ def _initialised(network: Generator | Critic) -> Any:
 
 
 def test_the_receptive_field_of_a_generator_is_11_px() -> None:
-    generator = _initialised(generator_from(paper(), 3, 32)).double()
+    generator = _initialised(generator_from(RECIPE_CONFIG.networks, 3, 32)).double()
     noise = torch.randn(1, 3, 31, 31, generator=generator_for(0), dtype=torch.float64, requires_grad=True)
     generator(torch.zeros_like(noise), noise)[0, :, 15, 15].sum().backward()
     assert noise.grad is not None
@@ -150,14 +156,14 @@ def test_the_receptive_field_of_a_critic_is_11_px() -> None:
 
 
 def test_a_generator_adds_a_residual_to_what_enters() -> None:
-    generator = _initialised(generator_from(paper(), 3, 32))
+    generator = _initialised(generator_from(RECIPE_CONFIG.networks, 3, 32))
     nn.init.zeros_(generator.body[-1].weight)
     entering, noise = torch.rand(2, 1, 3, 14, 17, generator=generator_for(0))
     assert torch.equal(generator(entering, noise), entering)
 
 
 def test_the_residual_is_bounded_by_tanh() -> None:
-    generator = _initialised(generator_from(paper(), 3, 32))
+    generator = _initialised(generator_from(RECIPE_CONFIG.networks, 3, 32))
     nn.init.constant_(generator.body[-1].bias, 3.0)
     nn.init.zeros_(generator.body[-1].weight)
     entering = torch.zeros(1, 3, 14, 17)
@@ -165,7 +171,7 @@ def test_the_residual_is_bounded_by_tanh() -> None:
 
 
 def test_a_generator_pads_its_input_with_5_px_of_zeros() -> None:
-    generator = _initialised(generator_from(paper(), 3, 32))
+    generator = _initialised(generator_from(RECIPE_CONFIG.networks, 3, 32))
     seen: list[Tensor] = []
     generator.body.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     entering, noise = torch.rand(2, 1, 3, 14, 17, generator=generator_for(0)) + 1
@@ -176,7 +182,7 @@ def test_a_generator_pads_its_input_with_5_px_of_zeros() -> None:
 
 
 def test_initial_convolutions_are_normal_with_deviation_0_02() -> None:
-    network = _initialised(generator_from(paper(), 3, 128))
+    network = _initialised(generator_from(RECIPE_CONFIG.networks, 3, 128))
     weights = torch.cat([m.weight.flatten() for m in network.modules() if isinstance(m, nn.Conv2d)])
     assert float(weights.std()) == pytest.approx(0.02, rel=0.01)
     assert abs(float(weights.mean())) < 0.0002
@@ -184,14 +190,14 @@ def test_initial_convolutions_are_normal_with_deviation_0_02() -> None:
 
 
 def test_initial_batch_norms_are_normal_around_1() -> None:
-    network = _initialised(generator_from(paper(), 3, 128))
+    network = _initialised(generator_from(RECIPE_CONFIG.networks, 3, 128))
     weights = torch.cat([m.weight.flatten() for m in network.modules() if isinstance(m, nn.BatchNorm2d)])
     assert float(weights.mean()) == pytest.approx(1, abs=0.005)
     assert float(weights.std()) == pytest.approx(0.02, rel=0.15)
 
 
 def test_initial_biases_are_zero() -> None:
-    network = _initialised(generator_from(paper(), 3, 32))
+    network = _initialised(generator_from(RECIPE_CONFIG.networks, 3, 32))
     assert all(not parameter.any() for name, parameter in network.named_parameters() if name.endswith("bias"))
 
 
@@ -217,7 +223,7 @@ def test_a_scale_starts_afresh_where_widths_differ() -> None:
 
 
 def _objective(width: int, seed: int, below: Any = None) -> Any:
-    return OBJECTIVES["wgan_gp"](paper(), 3, width, generator_for(seed), torch.device("cpu"), below)
+    return OBJECTIVES["wgan_gp"](RECIPE_CONFIG, 3, width, generator_for(seed), torch.device("cpu"), below)
 
 
 def test_a_critic_starts_from_the_one_below_where_widths_are_equal() -> None:
@@ -318,7 +324,10 @@ def test_the_sliced_distance_compares_sorted_values() -> None:
 
 
 def test_the_rate_drops_at_iteration_1600_of_2000() -> None:
-    rates = [learning_rate(step, scale_steps(0, paper()), paper()) for step in (0, 1599, 1600, 1999)]
+    rates = [
+        learning_rate(step, scale_steps(0, RECIPE_CONFIG.schedule), RECIPE_CONFIG.schedule)
+        for step in (0, 1599, 1600, 1999)
+    ]
     assert rates == pytest.approx([5e-4, 5e-4, 5e-5, 5e-5])
 
 
@@ -430,21 +439,60 @@ def test_nothing_enters_the_coarsest_scale(paper_like: Pyramid) -> None:
 def test_resizing_is_bicubic_without_quantisation() -> None:
     image = torch.rand(1, 3, 9, 12, generator=generator_for(0))
     expected = F.interpolate(image, (12, 16), mode="bicubic", antialias=True)
-    assert torch.equal(resize(image, (12, 16), paper().resample), expected)
+    assert torch.equal(resize(image, (12, 16), paper().sizes.resample), expected)
 
 
-def test_fixed_noise_is_the_same_at_every_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Tensor] = []
-    original = noise_maps
+def _reconstruction_noises(monkeypatch: pytest.MonkeyPatch, config: FitConfig, photo: Pixels) -> tuple[Pyramid, Any]:
+    """A fit, and for each scale what the reconstruction took for noise at each generator update."""
+    seen: list[list[Tensor]] = []
+    original = training.train
 
-    def spy(*args: Any, **options: Any) -> Tensor:
-        made.append(original(*args, **options))
-        return made[-1]
+    def spy(training_scale: Any, *args: Any) -> Any:
+        seen.append([])
+        remembered = training_scale.remembered
 
-    monkeypatch.setattr(training, "noise_maps", spy)
-    pyramid = fit(ONE_SCALE, FitConfig(coarsest_px=16, width=8, steps_coarsest=12))
-    assert torch.equal(made[0], z_star(pyramid))
-    assert len({tuple(noise.flatten().tolist()) for noise in made}) == len(made) == 13
+        def note(module: Any, inputs: Any) -> None:
+            if torch.is_grad_enabled() and inputs[0].shape == remembered.shape and torch.equal(inputs[0], remembered):
+                seen[-1].append(inputs[1].detach().clone())
+
+        hook = training_scale.scale.generator.register_forward_pre_hook(note)
+        try:
+            return original(training_scale, *args)
+        finally:
+            hook.remove()
+
+    monkeypatch.setattr(fitter, "train", spy)
+    return fit(photo, config), seen
+
+
+def test_z_star_is_drawn_anew_in_each_iteration_of_the_coarsest_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every release of the authors' code has it: docs/departures.md. The last one is kept."""
+    config = quick_paper(steps_coarsest=12, generator_updates=1, noise_coarsest=1.0)
+    pyramid, seen = _reconstruction_noises(monkeypatch, config, ONE_SCALE)
+    noises = seen[0][1::2]  # what enters is zeros for a draw too, which comes first
+    assert len({tuple(noise.flatten().tolist()) for noise in noises}) == len(noises) == 12
+    assert torch.equal(noises[-1], z_star(pyramid))
+    assert torch.equal(z_star(pyramid)[:, :1].expand(-1, 3, -1, -1), z_star(pyramid))
+
+
+def test_all_updates_of_an_iteration_take_one_z_star(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = quick_paper(steps_coarsest=2, generator_updates=3)
+    noises = _reconstruction_noises(monkeypatch, config, ONE_SCALE)[1][0][1::2]
+    assert [torch.equal(noise, noises[0]) for noise in noises] == [True] * 3 + [False] * 3
+
+
+def test_z_star_is_zero_from_scale_1_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, seen = _reconstruction_noises(monkeypatch, quick_paper(steps_coarsest=20, steps_finer=2), TWO_SCALES)
+    assert len(seen) > 1
+    assert all(not noise.any() for noises in seen[1:] for noise in noises)
+
+
+def test_the_last_z_star_gives_the_amplitude_of_scale_1(paper_like: Pyramid, photo: Pixels) -> None:
+    first, second = convolutional_scales(paper_like)[:2]
+    remembered = F.interpolate(first.reconstruct(), second.size, mode="bicubic", antialias=True)
+    real = F.interpolate(to_signed(photo), second.size, mode="bicubic", antialias=True)
+    rmse = float((real - remembered).square().mean().sqrt())
+    assert float(second.amplitude) == pytest.approx(0.1 * rmse, rel=1e-4)
 
 
 def test_shared_noise_is_one_channel_repeated() -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from singan_aug.config import FitConfig, paper
+from singan_aug.config import FitConfig, Networks
 from singan_aug.errors import ImageError, StartScaleError
+from singan_aug.presets import fast, learned, paper
 from singan_aug.pyramid.sizes import (
     SMALLEST_SIDE_PX,
     Size,
@@ -15,6 +16,7 @@ from singan_aug.pyramid.sizes import (
     scale_sizes,
     scale_widths,
     sizes_for,
+    stack_sizes,
     working_size,
 )
 
@@ -23,7 +25,7 @@ COUNTS = [((186, 248), 9), ((188, 250), 10), ((128, 128), 8), ((64, 64), 6), ((3
 UNHURRIED = settings(deadline=None)
 SIZES = st.tuples(st.integers(12, 400), st.integers(12, 400))
 CONFIGS = st.builds(
-    FitConfig, coarsest_px=st.integers(8, 64), finest_px=st.integers(64, 400), scale_factor=st.floats(0.2, 0.95)
+    paper, coarsest_px=st.integers(8, 64), finest_px=st.integers(64, 400), scale_factor=st.floats(0.2, 0.95)
 )
 
 
@@ -53,7 +55,7 @@ def test_the_last_size_is_the_finest(finest: Size, config: FitConfig) -> None:
 @UNHURRIED
 @given(SIZES, CONFIGS)
 def test_the_short_side_of_the_first_is_the_coarsest(finest: Size, config: FitConfig) -> None:
-    assert min(scale_sizes(finest, config)[0]) == min(config.coarsest_px, *finest)
+    assert min(scale_sizes(finest, config)[0]) == min(config.sizes.coarsest_px, *finest)
 
 
 @UNHURRIED
@@ -83,7 +85,7 @@ def test_every_scale_keeps_the_aspect(finest: Size, config: FitConfig) -> None:
 def test_neighbouring_scales_are_no_further_apart_than_the_factor(finest: Size, config: FitConfig) -> None:
     sizes = scale_sizes(finest, config)
     for below, above in pairwise(sizes):
-        assert min(below) + 1 >= min(above) * config.scale_factor
+        assert min(below) + 1 >= min(above) * config.sizes.scale_factor
 
 
 @pytest.mark.parametrize("size", [(25, 25), (25, 200), (12, 40)])
@@ -92,19 +94,19 @@ def test_an_image_no_larger_than_the_coarsest_scale_has_one_scale(size: Size) ->
 
 
 def test_widths_double_every_four_scales_up_to_the_most() -> None:
-    assert scale_widths(13, paper()) == (32,) * 4 + (64,) * 4 + (128,) * 5
+    assert scale_widths(13, Networks()) == (32,) * 4 + (64,) * 4 + (128,) * 5
 
 
 def test_widths_without_doubling_are_constant() -> None:
-    assert scale_widths(6, paper(width=20, width_doubles_every=0)) == (20,) * 6
+    assert scale_widths(6, Networks(width=20, width_doubles_every=0)) == (20,) * 6
 
 
 def test_widths_are_capped() -> None:
-    assert scale_widths(4, paper(width=10, width_max=25, width_doubles_every=1)) == (10, 20, 25, 25)
+    assert scale_widths(4, Networks(width=10, width_max=25, width_doubles_every=1)) == (10, 20, 25, 25)
 
 
 def test_the_width_of_the_coarsest_scale_is_capped_too() -> None:
-    assert scale_widths(2, paper(width=64, width_max=16)) == (16, 16)
+    assert scale_widths(2, Networks(width=64, width_max=16)) == (16, 16)
 
 
 @UNHURRIED
@@ -165,3 +167,23 @@ def test_too_elongated_an_image_is_refused_with_both_sizes() -> None:
 
 def test_the_smallest_side_is_accepted() -> None:
     assert working_size((SMALLEST_SIDE_PX, 250), paper()) == (SMALLEST_SIDE_PX, 250)
+
+
+@pytest.mark.parametrize("scales", [1, 2, 3])
+def test_the_first_copied_scale_has_the_size_of_the_last_generated_one(scales: int) -> None:
+    config = learned(scales=scales)
+    generated, copied = stack_sizes((188, 250), config)
+    assert len(generated) == scales
+    assert generated[-1] == copied[0]
+    assert (*generated, *copied[1:]) == scale_sizes((188, 250), config)
+
+
+def test_more_generated_scales_than_there_are_leave_one_to_copy() -> None:
+    assert stack_sizes((40, 40), learned(scales=9)) == (((25, 25), (32, 32), (40, 40)), ((40, 40),))
+    assert stack_sizes((20, 24), learned()) == (((20, 24),), ((20, 24),))
+
+
+def test_scales_of_one_sort_are_all() -> None:
+    sizes = scale_sizes((60, 80), fast())
+    assert stack_sizes((60, 80), fast()) == ((), sizes)
+    assert stack_sizes((60, 80), paper(scale_factor=0.45)) == (sizes, ())

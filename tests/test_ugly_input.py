@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 from typer.testing import CliRunner, Result
 
 from singan_aug.cli import app
-from singan_aug.config import PRESETS
 from singan_aug.images import load_image
+from singan_aug.presets import PRESETS
 from singan_aug.store import DirectoryStore
 from singan_aug.transforms.torchvision import SinGANAugment
 from tests.conftest import make_photo, quick

@@ -16,8 +16,8 @@ from torchvision.transforms import v2
 
 from benchmarks.downstream.protocol import MIX_RATIO, OTHER_PRESETS, TURNS, Protocol
 from singan_aug import Pyramid, fit, reconstruct
-from singan_aug.config import preset
 from singan_aug.images import Pixels, pixels_to_pil, to_signed, to_unit
+from singan_aug.presets import preset
 from singan_aug.pyramid.drawing import trace
 from singan_aug.pyramid.sizes import start_scale_at
 

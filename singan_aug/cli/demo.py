@@ -10,8 +10,8 @@ import typer
 
 from singan_aug.cli._app import Cache, Jobs, app, reported
 from singan_aug.cli.fit import summarise
-from singan_aug.config import preset
 from singan_aug.display import Display, say
+from singan_aug.presets import preset
 from singan_aug.store import open_store
 
 

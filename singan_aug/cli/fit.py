@@ -11,9 +11,10 @@ import typer
 from singan_aug import dataset
 from singan_aug.annotations import counted
 from singan_aug.cli._app import FAILED, AsJson, Cache, Device, DryRun, Jobs, Seed, app, check_device, reported
-from singan_aug.config import PRESETS, FitConfig, preset
+from singan_aug.config import FitConfig
 from singan_aug.display import Display, complain, duration, file_size, say, show_json
 from singan_aug.errors import ConfigError
+from singan_aug.presets import PRESETS, preset
 from singan_aug.store import Store, open_store
 
 __all__ = ["summarise"]

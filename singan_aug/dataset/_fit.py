@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from singan_aug.config import FitConfig, fast
+from singan_aug.config import FitConfig
 from singan_aug.dataset._batches import DEVICE_BATCH, fit_in_batches
 from singan_aug.dataset._events import FitReport, OnEvent
 from singan_aug.dataset._plan import plan_dataset
 from singan_aug.dataset._processes import fit_side_by_side
 from singan_aug.lookup import PerceptualIndex
+from singan_aug.presets import fast
 from singan_aug.store import Store, open_store
 
 __all__ = ["fit_dataset"]

@@ -35,7 +35,9 @@ def plan_dataset(
     if str(masks) == "none":
         masks, beside = None, Masks({}, frozenset())
     elif masks is not None and not config.carries_masks:
-        raise ConfigError(f'expected a preset whose pyramids carry masks, such as "fast", got kind={config.kind!r}')
+        raise ConfigError(
+            'expected a preset whose pyramids carry masks, such as "fast", got one that generates all scales'
+        )
     roots = [Path(path) for path in paths]
     found = find_images(roots)
     if beside is None:

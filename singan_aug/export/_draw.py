@@ -54,7 +54,7 @@ class _Draw(Carrier):
         self._start = resolve_start_scale(start_scale, len(pyramid))
         self._kept = keeps_layout(manifest.displacement_px, pyramid.size, self._start)
         turned = turn_between(self._traced.images, manifest.turn_code, identity.turn_code)
-        self.image: Tensor = resize(turned, size, pyramid.config.resample)[0].clamp(0, 1)  # [C, H, W]
+        self.image: Tensor = resize(turned, size, pyramid.config.sizes.resample)[0].clamp(0, 1)  # [C, H, W]
 
     @cached_property
     def _field(self) -> Tensor:

@@ -1,41 +1,43 @@
-"""Fitting a pyramid of patches: a basis for each scale, and nothing to train."""
+"""Fitting copied scales: a basis for each, and nothing to train."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from singan_aug.config import FitConfig
-from singan_aug.errors import ConfigError
-from singan_aug.fitting.fitter import FITTERS, Report, ScaleWork
+from singan_aug.config import Copied
+from singan_aug.fitting.events import Report, ScaleWork
 from singan_aug.pyramid.copied.scale import CopiedScale, copied_scales, descriptor_basis
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.resample import resize
-from singan_aug.pyramid.sizes import Size, scale_sizes
+from singan_aug.pyramid.sizes import Size
 
-__all__ = ["CopiedFitter"]
-
-
-class CopiedFitter:
-    """Principal components of the patches of each scale, as seen from the scale below."""
-
-    def work(self, size: Size, channels: int, config: FitConfig) -> tuple[ScaleWork, ...]:
-        """One step a scale: gathering its patches, which takes about as long as four passes that describe them."""
-        filters = 4 * config.descriptor_dims * channels * config.patch_px**2
-        return tuple(ScaleWork(1, float(h * w * filters)) for h, w in scale_sizes(size, config))
-
-    def fit(self, real: Tensor, config: FitConfig, attempt: int, report: Report) -> tuple[CopiedScale, ...]:
-        """The same for every attempt but for which patches are sampled; nothing here can diverge."""
-        if config.patch_px % 2 == 0:
-            raise ConfigError(f"expected an odd patch_px, so that a patch has a middle, got {config.patch_px}")
-        sizes = scale_sizes((real.shape[2], real.shape[3]), config)
-        bases = []
-        for k, size in enumerate(sizes):
-            below = resize(real, sizes[max(0, k - 1)], config.resample)
-            rng = generator_for(config.seed, attempt, k, "patches")
-            seen = resize(below, size, config.resample)
-            bases.append(descriptor_basis(seen, config.patch_px, config.descriptor_dims, rng))
-            report(k, 1, {})
-        return copied_scales(real, bases, config)
+__all__ = ["copied_work", "fit_copied"]
 
 
-FITTERS.register("patches")(CopiedFitter())
+def copied_work(sizes: Sequence[Size], channels: int, copied: Copied) -> tuple[ScaleWork, ...]:
+    """One step a scale: gathering its patches, which takes about as long as four passes that describe them."""
+    filters = 4 * copied.descriptor_dims * channels * copied.patch_px**2
+    return tuple(ScaleWork(1, float(height * width * filters)) for height, width in sizes)
+
+
+def fit_copied(
+    real: Tensor,  # [1, C, H, W] in [-1, 1] at the working size
+    sizes: Sequence[Size],
+    copied: Copied,
+    resample: str,
+    seeds: tuple[int, ...],
+    report: Report,
+) -> tuple[CopiedScale, ...]:
+    """Principal components of the patches of each scale, as seen from the scale below; nothing here can diverge.
+
+    The seeds decide which patches are sampled.
+    """
+    bases = []
+    for k, size in enumerate(sizes):
+        seen = resize(resize(real, sizes[max(0, k - 1)], resample), size, resample)
+        rng = generator_for(*seeds, k, "patches")
+        bases.append(descriptor_basis(seen, copied.patch_px, copied.descriptor_dims, rng))
+        report(k, 1, {})
+    return copied_scales(real, bases, sizes, copied, resample)

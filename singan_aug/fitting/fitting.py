@@ -13,21 +13,22 @@ import torch
 from torch import Tensor
 
 from singan_aug._version import __version__
-from singan_aug.config import FitConfig, fast
+from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, FitDivergedError, ImageError
-
-# Imported for their registration in FITTERS.
-from singan_aug.fitting import copied as _copied  # noqa: F401
-from singan_aug.fitting.fitter import FITTERS, FitEvent, fit_work
-from singan_aug.fitting.generated import fitter as _generated  # noqa: F401
+from singan_aug.fitting.copied import copied_work, fit_copied
+from singan_aug.fitting.events import FitEvent, Report, ScaleWork
+from singan_aug.fitting.generated.fitter import fit_generated, generated_work
 from singan_aug.images import Mask, image_and_mask, refuse_constant, resize_mask, resize_pixels, to_signed
+from singan_aug.presets import fast
 from singan_aug.pyramid import Pyramid
 from singan_aug.pyramid.copied.displacement import measure_displacement
+from singan_aug.pyramid.generated.scale import GeneratedScale
 from singan_aug.pyramid.resample import resize
-from singan_aug.pyramid.sizes import Size, working_size
+from singan_aug.pyramid.scale import Scale
+from singan_aug.pyramid.sizes import Size, stack_sizes, working_size
 from singan_aug.pyramid.threads import one_thread
 
-__all__ = ["fit", "fit_batch"]
+__all__ = ["fit", "fit_batch", "fit_load", "fit_work"]
 
 MASK_VALUES = 256  # that one byte a pixel can tell apart
 ATTEMPTS = 2  # a fit that diverges is tried once more, from another seed
@@ -48,7 +49,7 @@ def fit(
 
     Args:
         image: PIL image, uint8 array [H, W] or [H, W, C], or tensor [C, H, W] (uint8, or float in [0, 1]);
-            C is 1 (grey), 3 (RGB) or 4 (RGB and a mask). Shrunk to `config.finest_px` on its long side.
+            C is 1 (grey), 3 (RGB) or 4 (RGB and a mask). Shrunk to `finest_px` on its long side.
         config: how; the `fast` preset by default.
         mask: of classes or instances: an integer array or tensor [H, W] of the image's size, or a PIL image of mode
             "L", "P" or "1"; at most 256 different values, of which one may mean "void". It is carried with the pixels
@@ -58,8 +59,8 @@ def fit(
 
     Raises:
         ImageError: not an image, too small, too elongated, or constant; not a mask of that image.
-        ConfigError: the config names a part that is not registered, its networks are too deep for its sizes, or its
-            kind of pyramid generates pixels and cannot carry a mask.
+        ConfigError: the config names a part that is not registered, its networks are too deep for its sizes, or it
+            copies no scale and cannot carry a mask.
         FitDivergedError: training went non-finite or collapsed, and again from another seed.
     """
     config = config or fast()
@@ -142,8 +143,9 @@ def _indexed(mask: Mask, size: Size, config: FitConfig) -> tuple[Tensor, tuple[i
     """The mask at another size as uint8 indices into its values, and these, ascending."""
     if not config.carries_masks:
         raise ConfigError(
-            f'expected kind="patches" for an image with a mask, got {config.kind!r}, which generates pixels: a mask '
-            "can only follow pixels that are copied; use the preset fast(), or leave the mask (or alpha channel) out"
+            "expected a config that copies the finer scales for an image with a mask, got one that generates all: a "
+            "mask can only follow pixels that are copied; use the preset fast(), or leave the mask (or alpha channel) "
+            "out"
         )
     values = np.unique(mask)
     if len(values) > MASK_VALUES:
@@ -164,10 +166,10 @@ def _fit_once(
         done = sum(scale.load for scale in work[:k]) + work[k].load * step / work[k].steps
         on_event(FitEvent(k, len(work), step, work[k].steps, attempt, done / total, losses))
 
-    scales = FITTERS[config.kind].fit(real, config, attempt, report)
+    scales = _scales(real, config, attempt, report)
     with torch.no_grad():
-        remembered = [scale.reconstruct(config) - resize(real, scale.size, config.resample) for scale in scales]
-        displacement_px = measure_displacement(scales, config)
+        remembered = [scale.reconstruct() - resize(real, scale.size, config.sizes.resample) for scale in scales]
+        displacement_px = measure_displacement(scales, config.seed)
     spent_sec = time.process_time() - started_sec
 
     def finish() -> Pyramid:
@@ -184,3 +186,49 @@ def _fit_once(
         return pyramid if real.device.type == "cpu" else pyramid.to("cpu")
 
     return finish
+
+
+def _scales(real: Tensor, config: FitConfig, attempt: int, report: Report) -> tuple[Scale, ...]:
+    """All scales, fitted: the generated ones, then the copied ones above them."""
+    generated, copied = stack_sizes((real.shape[2], real.shape[3]), config)
+    resample, seeds = config.sizes.resample, (config.seed, attempt)
+    scales: tuple[Scale, ...] = ()
+    if config.generated is not None:
+        made = fit_generated(real, generated, config.generated, resample, seeds, report)
+        # What is copied for a generated image jumps as it changes: so it is what half precision keeps, from the start.
+        scales += made if config.copied is None else tuple(map(_in_half_precision, made))
+    if config.copied is not None:
+
+        def report_above(k: int, step: int, losses: Mapping[str, float]) -> None:
+            report(len(generated) + k, step, losses)
+
+        scales += fit_copied(real, copied, config.copied, resample, seeds, report_above)
+    return scales
+
+
+def _in_half_precision(scale: GeneratedScale) -> GeneratedScale:
+    """The scale with numbers that half precision holds exactly. Its generator is changed in place."""
+
+    def rounded(tensor: Tensor) -> Tensor:
+        return tensor.half().float()
+
+    state = {name: rounded(t) if t.is_floating_point() else t for name, t in scale.generator.state_dict().items()}
+    scale.generator.load_state_dict(state)
+    z_star = None if scale.z_star is None else rounded(scale.z_star)
+    return replace(scale, amplitude=rounded(scale.amplitude), entering=rounded(scale.entering), z_star=z_star)
+
+
+def fit_work(size: Size, channels: int, config: FitConfig) -> tuple[ScaleWork, ...]:
+    """What a fit to an image of this working size takes, for each scale, coarsest first."""
+    generated, copied = stack_sizes(size, config)
+    work: tuple[ScaleWork, ...] = ()
+    if config.generated is not None:
+        work += generated_work(generated, channels, config.generated)
+    if config.copied is not None:
+        work += copied_work(copied, channels, config.copied)
+    return work
+
+
+def fit_load(size: Size, channels: int, config: FitConfig) -> float:
+    """The same as one number, for forecasts: all its steps, weighted by what each costs."""
+    return sum(scale.load for scale in fit_work(size, channels, config))

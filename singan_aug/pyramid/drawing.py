@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from singan_aug.config import FitConfig
 from singan_aug.images import signed_to_bytes, to_unit
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.pyramid import Pyramid
-from singan_aug.pyramid.scale import Canvas, Scale
+from singan_aug.pyramid.scale import draw_upwards
 from singan_aug.pyramid.sizes import Size, StartScale, resolve_start_scale, sizes_for
 from singan_aug.pyramid.threads import one_thread
 
-__all__ = ["Traced", "draw", "draw_upwards", "reconstruct", "trace"]
+__all__ = ["Traced", "draw", "reconstruct", "trace"]
 
 BATCH = 16  # draws made at once, at most; more take more memory and no less time
 BATCH_PX = BATCH * 64 * 64  # and pixels of them, on a CPU: what its caches hold
@@ -29,8 +27,8 @@ class Traced:
     """Variants, and where each of their pixels comes from."""
 
     signed: Tensor  # [n, C, H, W] in about [-1, 1]
-    origins: Tensor | None  # int64 [n, 2, H, W]: row and column in the source at the pyramid's finest size; None for
-    # kinds of pyramids that generate pixels and copy none
+    origins: Tensor | None  # int64 [n, 2, H, W]: row and column in the source at the pyramid's finest size; None where
+    # pixels are generated and none are copied
     masks: Tensor | None  # int32 [n, H, W]: the pyramid's mask, carried; values out of its `mask_values` alone
 
     @cached_property
@@ -93,7 +91,7 @@ def trace(
         with torch.inference_mode():
             for first in range(0, n, batch):
                 generators = [generator_for(seed, i) for i in range(first, min(first + batch, n))]
-                canvas = draw_upwards(pyramid.scales[start:], sizes[start:], generators, pyramid.config)
+                canvas = draw_upwards(pyramid.scales[start:], sizes[start:], generators)
                 images.append(canvas.image)
                 if canvas.origin is not None:
                     origins.append(canvas.origin)
@@ -103,22 +101,8 @@ def trace(
         return Traced(torch.cat(images), traced, masks)
 
 
-def draw_upwards(
-    scales: Sequence[Scale],
-    sizes: Sequence[Size],  # of each scale's output
-    generators: Sequence[torch.Generator],  # one for each sample
-    config: FitConfig,
-) -> Canvas:
-    """A draw that starts at the first of these consecutive scales, carried up through all of them."""
-    canvas = None
-    for scale, size in zip(scales, sizes, strict=True):
-        canvas = scale.draw(canvas, size, generators, config)
-    assert canvas is not None
-    return canvas
-
-
 def reconstruct(pyramid: Pyramid) -> Tensor:
     """The source as the pyramid remembers it, from {z*, 0, ..., 0}: float [1, C, H, W] in [0, 1]."""
     with torch.inference_mode(), one_thread():
-        image = to_unit(pyramid.scales[-1].reconstruct(pyramid.config))
+        image = to_unit(pyramid.scales[-1].reconstruct())
     return image.clone()

@@ -9,7 +9,7 @@ import xxhash
 from torch import Tensor
 
 from singan_aug._registry import Registry
-from singan_aug.config import FitConfig
+from singan_aug.config import Noise
 from singan_aug.pyramid.resample import blur
 from singan_aug.pyramid.sizes import Size
 
@@ -39,38 +39,38 @@ def noise_maps(generators: Sequence[torch.Generator], channels: int, size: Size,
 
 
 # How strong the noise of a scale is: from the error of the reconstruction that enters it. -> [1, 1, h or 1, w or 1]
-Amplitude = Callable[[Tensor, Tensor, FitConfig], Tensor]
-AMPLITUDES: Registry[Amplitude] = Registry("noise rule")
+Amplitude = Callable[[Tensor, Tensor, Noise], Tensor]
+AMPLITUDES: Registry[Amplitude] = Registry("noise amplitude")
 
 
 @AMPLITUDES.register("global")
 def _global_amplitude(
     real: Tensor,  # [1, C, H, W] in [-1, 1]
     entering: Tensor,  # the same, the upsampled reconstruction
-    config: FitConfig,
+    noise: Noise,
 ) -> Tensor:
     # Shaham et al. 2019, section 3 "Training": sigma_n proportional to the RMSE of the upsampled reconstruction.
-    return (config.noise_gain * (real - entering).square().mean().sqrt()).reshape(1, 1, 1, 1)
+    return (noise.noise_gain * (real - entering).square().mean().sqrt()).reshape(1, 1, 1, 1)
 
 
 @AMPLITUDES.register("local")
-def _local_amplitude(real: Tensor, entering: Tensor, config: FitConfig) -> Tensor:
+def _local_amplitude(real: Tensor, entering: Tensor, noise: Noise) -> Tensor:
     # The same, but around each pixel: skies stay clean while foliage varies.
     error = (real - entering).square().mean(1, keepdim=True)
-    return config.noise_gain * blur(error, LOCAL_BLUR_PX).clamp_min(0).sqrt()
+    return noise.noise_gain * blur(error, LOCAL_BLUR_PX).clamp_min(0).sqrt()
 
 
 # What lies under the noise of the coarsest scale. -> [1, C, h, w] in [-1, 1]
-Anchor = Callable[[Tensor, FitConfig], Tensor]
+Anchor = Callable[[Tensor, Noise], Tensor]
 ANCHORS: Registry[Anchor] = Registry("anchor")
 
 
 @ANCHORS.register("none")
-def _no_anchor(real: Tensor, config: FitConfig) -> Tensor:
-    del config
+def _no_anchor(real: Tensor, noise: Noise) -> Tensor:
+    del noise
     return torch.zeros_like(real)
 
 
 @ANCHORS.register("blurred")
-def _blurred_anchor(real: Tensor, config: FitConfig) -> Tensor:
-    return blur(real, config.anchor_blur_px)
+def _blurred_anchor(real: Tensor, noise: Noise) -> Tensor:
+    return blur(real, noise.anchor_blur_px)

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from singan_aug.config import FitConfig
+from singan_aug.images import bytes_to_signed, signed_to_bytes
+from singan_aug.pyramid.copied.scale import CopiedScale, copied_bytes, copied_scales
+from singan_aug.pyramid.generated.scale import generated_bytes, unpack_generated
+from singan_aug.pyramid.scale import Scale
+from singan_aug.pyramid.sizes import Size, stack_sizes
 
-# Imported for their registration in KINDS.
-from singan_aug.pyramid.copied import scale as _copied  # noqa: F401
-from singan_aug.pyramid.generated import scale as _generated  # noqa: F401
-from singan_aug.pyramid.scale import KINDS, Scale
-from singan_aug.pyramid.sizes import Size
-
-__all__ = ["Pyramid"]
+__all__ = ["Pyramid", "stored_bytes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +25,7 @@ class Pyramid:
 
     config: FitConfig
     channels: int  # 1 grey, 3 RGB
-    scales: tuple[Scale, ...]  # coarsest first
+    scales: tuple[Scale, ...]  # coarsest first: generated ones below, copied ones above
     provenance: Mapping[str, Any] = field(
         default_factory=dict
     )  # versions, device, cost, errors: informs, never decides
@@ -71,8 +70,11 @@ class Pyramid:
 
     def tensors(self) -> dict[str, Tensor]:
         """What has to be stored of it, by name; floats, or bytes where 8 bits are exact."""
-        packed = KINDS[self.config.kind].pack(self.scales)
-        return packed if self.mask is None else {**packed, "mask": self.mask}
+        kept = {f"scales.{k}.{name}": t for k, scale in enumerate(self.scales) for name, t in scale.stored().items()}
+        finest = self.scales[-1]
+        if isinstance(finest, CopiedScale):
+            kept["source"] = signed_to_bytes(finest.source)
+        return kept if self.mask is None else {**kept, "mask": self.mask}
 
     def carried_mask(
         self,
@@ -100,5 +102,38 @@ class Pyramid:
         mask = tensors["mask"] if mask_values else None
         if mask is not None and (tuple(mask.shape) != size or int(mask.max()) >= len(mask_values)):
             raise RuntimeError(f"mask: expected {size} and {len(mask_values)} values, got {tuple(mask.shape)}")
-        scales = KINDS[config.kind].unpack(tensors, config, channels, size)
+        scales = _unpacked(tensors, config, channels, size)
         return cls(config, channels, scales, provenance, displacement_px, mask, mask_values)
+
+
+def stored_bytes(size: Size, channels: int, config: FitConfig) -> int:
+    """About how much the tensors of a pyramid take in a store."""
+    generated, copied = stack_sizes(size, config)
+    spent = 0
+    if config.generated is not None:
+        spent += generated_bytes(generated, config.generated, channels)
+    if config.copied is not None:
+        spent += copied_bytes(copied, config.copied, channels)
+    return spent
+
+
+def _unpacked(tensors: Mapping[str, Tensor], config: FitConfig, channels: int, size: Size) -> tuple[Scale, ...]:
+    generated, copied = stack_sizes(size, config)
+    own: list[dict[str, Tensor]] = [{} for _ in (*generated, *copied)]
+    for name, tensor in tensors.items():
+        if name.startswith("scales."):
+            k, _, rest = name.removeprefix("scales.").partition(".")
+            if not k.isdecimal() or int(k) >= len(own):
+                raise RuntimeError(f"{name}: expected tensors of {len(own)} scales")
+            own[int(k)][rest] = tensor
+    scales: tuple[Scale, ...] = ()
+    resample = config.sizes.resample
+    if config.generated is not None:
+        scales += unpack_generated(own[: len(generated)], generated, config.generated, channels, resample)
+    if config.copied is not None:
+        source = bytes_to_signed(tensors["source"])
+        if tuple(source.shape) != (1, channels, *size):
+            raise RuntimeError(f"source: expected {(1, channels, *size)}, got {tuple(source.shape)}")
+        bases = [each["basis"] for each in own[len(generated) :]]
+        scales += copied_scales(source, bases, copied, config.copied, resample)
+    return scales

@@ -5,16 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from singan_aug._registry import Registry
-from singan_aug.config import FitConfig
 from singan_aug.pyramid.sizes import Size
 
-__all__ = ["KINDS", "Canvas", "Kind", "Scale"]
+__all__ = ["Canvas", "Scale", "draw_upwards"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +23,7 @@ class Canvas:
 
 
 class Scale(ABC):
-    """One scale of a fitted pyramid."""
+    """One scale of a fitted pyramid: generated (generated/scale.py) or copied (copied/scale.py)."""
 
     size: Size  # (height, width) of the source here
     entering: Tensor  # [1, C, h', w'] the reconstruction by the scale below, at its own size; the anchor at scale 0
@@ -37,43 +34,31 @@ class Scale(ABC):
         below: Canvas | None,  # a draw of the scale below; None: the draw starts here, from `entering`
         size: Size,  # of the output: `self.size`, or another
         generators: Sequence[torch.Generator],  # one for each of the N samples
-        config: FitConfig,
     ) -> Canvas:
         """N outputs of this scale with fresh noise. The i-th depends on the i-th generator alone."""
 
-    def typical_origin(self, generators: Sequence[torch.Generator], config: FitConfig) -> Tensor | None:
-        """int64 [2, *self.size], as `Canvas` has it, of a draw that starts here and moves pixels as far as most do.
-
-        `generators` are candidates for its noise. None where pixels are generated.
-        """
-        del generators, config
-        return None
-
     @abstractmethod
-    def reconstruct(self, config: FitConfig) -> Tensor:
+    def reconstruct(self) -> Tensor:
         """[1, C, *self.size] in about [-1, 1]: the output for {z*, 0, ..., 0}."""
 
     @abstractmethod
-    def tensors(self) -> Mapping[str, Tensor]:
-        """Everything it was made of, by name."""
+    def stored(self) -> Mapping[str, Tensor]:
+        """What a store has to keep of it, by name; of all copied scales together one source is kept beside it."""
 
     @property
+    @abstractmethod
     def memory_bytes(self) -> int:
         """What it takes in memory, once it has been drawn from."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors().values())
 
 
-class Kind(Protocol):
-    """A kind of pyramid: what has to be kept of its scales, and how they are made of that again."""
-
-    def pack(self, scales: Sequence[Scale]) -> dict[str, Tensor]:
-        """What to store, by name. Names and shapes follow from (config, channels, size) alone."""
-
-    def unpack(self, tensors: Mapping[str, Tensor], config: FitConfig, channels: int, size: Size) -> tuple[Scale, ...]:
-        """The inverse. Raises KeyError or RuntimeError where names or shapes do not fit the config."""
-
-    def stored_bytes(self, config: FitConfig, channels: int, size: Size) -> int:
-        """About how much `pack` takes in a store."""
-
-
-KINDS: Registry[Kind] = Registry("kind of pyramid")
+def draw_upwards(
+    scales: Sequence[Scale],
+    sizes: Sequence[Size],  # of each scale's output
+    generators: Sequence[torch.Generator],  # one for each sample
+) -> Canvas:
+    """A draw that starts at the first of these consecutive scales, carried up through all of them."""
+    canvas = None
+    for scale, size in zip(scales, sizes, strict=True):
+        canvas = scale.draw(canvas, size, generators)
+    assert canvas is not None
+    return canvas

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from singan_aug.config import FitConfig
+from singan_aug.config import FitConfig, Networks
 from singan_aug.errors import ImageError, StartScaleError
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "scale_sizes",
     "scale_widths",
     "sizes_for",
+    "stack_sizes",
     "start_scale_at",
     "working_size",
 ]
@@ -40,7 +41,7 @@ def working_size(source_size: Size, config: FitConfig) -> Size:
 
     Raises `ImageError` where that leaves a short side under `SMALLEST_SIDE_PX`.
     """
-    ratio = min(1.0, config.finest_px / max(source_size))
+    ratio = min(1.0, config.sizes.finest_px / max(source_size))
     height, width = (max(1, round(side * ratio)) for side in source_size)
     if min(height, width) < SMALLEST_SIDE_PX:
         raise ImageError(
@@ -59,10 +60,10 @@ def scale_sizes(finest: Size, config: FitConfig) -> tuple[Size, ...]:
     coarsest scale has that scale alone.
     """
     short = min(finest)
-    if short <= config.coarsest_px:
+    if short <= config.sizes.coarsest_px:
         return (finest,)
-    depth = math.ceil(math.log(config.coarsest_px / short) / math.log(config.scale_factor)) + 1
-    ratio = (config.coarsest_px / short) ** (1 / depth)
+    depth = math.ceil(math.log(config.sizes.coarsest_px / short) / math.log(config.sizes.scale_factor)) + 1
+    ratio = (config.sizes.coarsest_px / short) ** (1 / depth)
     # The released code takes the ceiling; the tolerance keeps 25.000000001 from becoming 26.
     return tuple(
         (math.ceil(finest[0] * ratio**up - 1e-6), math.ceil(finest[1] * ratio**up - 1e-6))
@@ -70,11 +71,25 @@ def scale_sizes(finest: Size, config: FitConfig) -> tuple[Size, ...]:
     )
 
 
-def scale_widths(count: int, config: FitConfig) -> tuple[int, ...]:
+def stack_sizes(finest: Size, config: FitConfig) -> tuple[tuple[Size, ...], tuple[Size, ...]]:
+    """Sizes of the generated and of the copied scales, each from the coarsest to the finest; either may be empty.
+
+    The first copied scale has the size of the last generated one: there it finds the source's patches for what was
+    generated, where that is cheapest.
+    """
+    sizes = scale_sizes(finest, config)
+    if config.generated is None:
+        return (), sizes
+    if config.copied is None:
+        return sizes, ()
+    count = min(config.generated.scales or len(sizes), len(sizes))
+    return sizes[:count], sizes[count - 1 :]
+
+
+def scale_widths(count: int, networks: Networks) -> tuple[int, ...]:
     """Channels of the networks at each scale: width * 2^(scale // width_doubles_every), at most `width_max`."""
-    every = config.width_doubles_every or count
-    widths = [min(config.width * 2 ** (scale // every), config.width_max) for scale in range(count)]
-    return tuple(widths)
+    every = networks.width_doubles_every or count
+    return tuple(min(networks.width * 2 ** (scale // every), networks.width_max) for scale in range(count))
 
 
 def sizes_for(sizes: tuple[Size, ...], finest: Size) -> tuple[Size, ...]:

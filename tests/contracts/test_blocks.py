@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from singan_aug._registry import Registry
-from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError
 from singan_aug.fitting import fit
 from singan_aug.fitting.generated.losses import random_projections, sliced_wasserstein
 from singan_aug.fitting.generated.objectives import OBJECTIVES, Objective
 from singan_aug.fitting.generated.schedule import RATES, learning_rate
+from singan_aug.presets import paper
 from singan_aug.pyramid import draw
 from singan_aug.pyramid.generated.blocks import BLOCKS, initialise
 from singan_aug.pyramid.noise import AMPLITUDES, ANCHORS, generator_for
 from singan_aug.pyramid.resample import RESAMPLERS, resize
-from tests.conftest import make_photo, quick
+from tests.conftest import generated_of, make_photo, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -137,7 +137,7 @@ def test_a_block_works_inside_a_fit(name: str, batch_norm: bool) -> None:
 
 @every_block
 def test_a_block_works_inside_a_critic(name: str) -> None:
-    _assert_fits(block=name, objective="wgan_gp", objective_weight=1.0, critic_updates=1, batch_norm=True)
+    _assert_fits(block=name, loss="wgan_gp", objective_weight=1.0, critic_updates=1, batch_norm=True)
 
 
 TARGETS = [(28, 38), (14, 38), (7, 9), (14, 20), (1, 1)]
@@ -202,7 +202,7 @@ def test_a_resampler_works_inside_a_fit(name: str) -> None:
 @every_amplitude
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_an_amplitude_is_one_number_or_a_map(name: str, channels: int) -> None:
-    amplitude = AMPLITUDES[name](_image(1, channels), _image(1, channels, seed=1), quick())
+    amplitude = AMPLITUDES[name](_image(1, channels), _image(1, channels, seed=1), generated_of(quick()).noise)
     assert tuple(amplitude.shape) in {(1, 1, 1, 1), (1, 1, 14, 19)}
     assert torch.isfinite(amplitude).all()
     assert (amplitude > 0).all()
@@ -210,31 +210,33 @@ def test_an_amplitude_is_one_number_or_a_map(name: str, channels: int) -> None:
 
 @every_amplitude
 def test_an_amplitude_is_nothing_for_a_perfect_reconstruction(name: str) -> None:
-    assert not AMPLITUDES[name](_image(), _image(), quick()).any()
+    assert not AMPLITUDES[name](_image(), _image(), generated_of(quick()).noise).any()
 
 
 @every_amplitude
 def test_an_amplitude_is_proportional_to_its_gain(name: str) -> None:
-    one, three = (AMPLITUDES[name](_image(), _image(seed=1), quick(noise_gain=gain)) for gain in (1.0, 3.0))
+    one, three = (
+        AMPLITUDES[name](_image(), _image(seed=1), generated_of(quick(noise_gain=gain)).noise) for gain in (1.0, 3.0)
+    )
     torch.testing.assert_close(three, 3 * one)
 
 
 @every_amplitude
 def test_an_amplitude_is_proportional_to_the_error(name: str) -> None:
     real, error = _image(), _image(seed=1)
-    one, two = (AMPLITUDES[name](real, real + share * error, quick()) for share in (0.5, 1.0))
+    one, two = (AMPLITUDES[name](real, real + share * error, generated_of(quick()).noise) for share in (0.5, 1.0))
     torch.testing.assert_close(two, 2 * one, rtol=1e-4, atol=1e-6)
 
 
 @every_amplitude
 def test_an_amplitude_works_inside_a_fit(name: str) -> None:
-    _assert_fits(noise=name)
+    _assert_fits(amplitude=name)
 
 
 @every_anchor
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_an_anchor_is_an_image_of_the_same_shape(name: str, channels: int) -> None:
-    anchor = ANCHORS[name](_image(1, channels), quick())
+    anchor = ANCHORS[name](_image(1, channels), generated_of(quick()).noise)
     assert anchor.shape == (1, channels, 14, 19)
     assert torch.isfinite(anchor).all()
     assert anchor.abs().max() <= 1 + 1e-6
@@ -243,14 +245,14 @@ def test_an_anchor_is_an_image_of_the_same_shape(name: str, channels: int) -> No
 @every_anchor
 def test_an_anchor_leaves_the_image(name: str) -> None:
     image = _image()
-    ANCHORS[name](image, quick())
+    ANCHORS[name](image, generated_of(quick()).noise)
     assert torch.equal(image, _image())
 
 
 @every_anchor
 def test_an_anchor_has_less_detail_than_the_image(name: str) -> None:
     image = _image()
-    anchor = ANCHORS[name](image, quick(anchor_blur_px=1.5))
+    anchor = ANCHORS[name](image, generated_of(quick(anchor_blur_px=1.5)).noise)
     assert anchor.diff(dim=-1).abs().mean() < image.diff(dim=-1).abs().mean()
 
 
@@ -261,38 +263,38 @@ def test_an_anchor_works_inside_a_fit(name: str) -> None:
 
 @every_schedule
 def test_a_rate_is_positive_and_never_above_the_configs(name: str) -> None:
-    config = quick(schedule=name, learning_rate=0.01)
+    config = generated_of(quick(decay=name, learning_rate=0.01)).schedule
     rates = [learning_rate(step, 50, config) for step in range(50)]
     assert all(math.isfinite(rate) and 0 < rate <= 0.01 for rate in rates)
 
 
 @every_schedule
 def test_a_rate_ends_lower_than_it_begins(name: str) -> None:
-    config = quick(schedule=name, learning_rate=0.01)
+    config = generated_of(quick(decay=name, learning_rate=0.01)).schedule
     assert learning_rate(49, 50, config) < 0.5 * learning_rate(0, 50, config)
 
 
 @every_schedule
 def test_a_rate_depends_on_progress_alone(name: str) -> None:
-    config = quick(schedule=name)
+    config = generated_of(quick(decay=name)).schedule
     assert learning_rate(10, 50, config) == pytest.approx(learning_rate(40, 200, config))
 
 
 @every_schedule
 def test_one_step_has_a_rate(name: str) -> None:
-    assert learning_rate(0, 1, quick(schedule=name)) > 0
+    assert learning_rate(0, 1, generated_of(quick(decay=name)).schedule) > 0
 
 
 @every_schedule
 def test_a_schedule_works_inside_a_fit(name: str) -> None:
-    _assert_fits(schedule=name)
+    _assert_fits(decay=name)
 
 
 def _objective(
     name: str, channels: int = 3, seed: int = 0, below: Objective | None = None, **changes: Any
 ) -> Objective:
-    build, config = OBJECTIVES[name], quick(**{"critic_updates": 1, **changes})
-    return build(config, channels, config.width, generator_for("objective", seed), torch.device("cpu"), below)
+    build, config = OBJECTIVES[name], generated_of(quick(loss=name, **changes))
+    return build(config, channels, config.networks.width, generator_for("objective", seed), torch.device("cpu"), below)
 
 
 @every_objective
@@ -348,7 +350,8 @@ def test_an_objective_leaves_the_global_generator(name: str) -> None:
 
 @every_objective
 def test_updates_never_make_the_fake_look_more_real(name: str) -> None:
-    objective, rng = _objective(name, critic_updates=10, learning_rate=1e-2), generator_for(0)
+    updates: dict[str, Any] = {"critic_updates": 10} if name == "wgan_gp" else {}
+    objective, rng = _objective(name, learning_rate=1e-2, **updates), generator_for(0)
     real, fake = _image(), _image(seed=1) * 0.2
     gaps = []
     for _ in range(2):
@@ -376,7 +379,7 @@ def test_an_objective_starts_above_any_other(name: str, other: str) -> None:
 @every_objective
 @pytest.mark.parametrize("batch", [1, 2])
 def test_an_objective_works_inside_a_fit(name: str, batch: int) -> None:
-    _assert_fits(objective=name, objective_weight=1.0, critic_updates=1, batch=batch)
+    _assert_fits(loss=name, objective_weight=1.0, batch=batch)
 
 
 def test_the_sliced_distance_of_an_image_to_itself_is_zero() -> None:
@@ -384,7 +387,7 @@ def test_the_sliced_distance_of_an_image_to_itself_is_zero() -> None:
 
 
 def test_the_sliced_distance_ignores_where_patches_are() -> None:
-    objective, tile = _objective("sliced_wasserstein", patch_px=3), _image(height=6, width=6)
+    objective, tile = _objective("sliced_wasserstein", compared_px=3), _image(height=6, width=6)
     real, moved = (image.tile(3, 5)[..., :14, :26] for image in (tile, tile.roll((2, 3), (2, 3))))
     # 12 x 24 patches of 3 px: each patch of the tile, wrapped around, in both images as often.
     assert float(objective.loss(real, moved, generator_for(0))) == pytest.approx(0, abs=1e-10)
@@ -402,7 +405,7 @@ def test_the_sliced_distance_is_that_of_sorted_projections() -> None:
 
 
 def test_patches_may_be_single_pixels() -> None:
-    objective, real = _objective("sliced_wasserstein", patch_px=1), _image()
+    objective, real = _objective("sliced_wasserstein", compared_px=1), _image()
     assert float(objective.loss(real, real.flip(3), generator_for(0))) == pytest.approx(0, abs=1e-10)
 
 
@@ -413,7 +416,7 @@ def test_the_sliced_distance_grows_with_the_difference() -> None:
 
 
 def test_the_sliced_distance_takes_images_smaller_than_its_patches() -> None:
-    objective = _objective("sliced_wasserstein", patch_px=31)
+    objective = _objective("sliced_wasserstein", compared_px=31)
     assert torch.isfinite(objective.loss(_image(), _image(seed=1), generator_for(0)))
 
 
@@ -437,6 +440,6 @@ def test_a_name_is_registered_once(registry: Registry[Any]) -> None:
 
 
 def test_every_part_of_a_default_config_is_registered() -> None:
-    config = FitConfig()
-    parts = [config.block, config.resample, config.noise, config.anchor, config.schedule, config.objective]
+    own = paper().leaves()
+    parts = [own[leaf] for leaf in ("block", "resample", "amplitude", "anchor", "decay", "loss")]
     assert all(name in list(registry) for name, registry in zip(parts, REGISTRIES, strict=True))

@@ -17,19 +17,16 @@ import pytest
 from PIL import Image
 
 from singan_aug.annotations import Outline
-from singan_aug.config import FitConfig
 from singan_aug.dataset import fit_dataset, plan_dataset
 from singan_aug.errors import ConfigError, SinGANAugError
 from singan_aug.export import ExportReport, Settings, export_dataset
 from singan_aug.store import DirectoryStore
-from tests.conftest import make_photo
+from tests.conftest import copies, make_photo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIZE = (26, 34)
-MOVED = FitConfig(
-    kind="patches", coarsest_px=13, finest_px=40, scale_factor=0.6, shift_px=3.0, shift_step_px=3, seam_blend_px=0.0
-)
+MOVED = copies(coarsest_px=13, finest_px=40, scale_factor=0.6, shift_px=3.0, shift_step_px=3, seam_blend_px=0.0)
 STILL = MOVED.replace(shift_px=0.3, shift_step_px=0)  # draws keep the layout, as boxes alone need
 Rectangle = tuple[int, int, int, int]  # x1, y1, x2, y2
 LEFT, RIGHT = (3, 4, 13, 14), (20, 10, 31, 22)

@@ -17,9 +17,8 @@ from singan_aug.errors import MissingPyramidError, StoreError
 from singan_aug.fitting import fit
 from singan_aug.images import turn_pixels
 from singan_aug.pyramid import Pyramid, draw, reconstruct, trace
-from singan_aug.pyramid.scale import KINDS
 from singan_aug.store import DirectoryStore, Key, MemoryStore, Store, fingerprint, make_key, open_store
-from tests.conftest import make_photo, quick
+from tests.conftest import copies, make_photo, mixed, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,7 +33,7 @@ NOWHERE = Key(fingerprint(make_photo(5, 6, seed=99)), "0" * 16)
 
 Make = Callable[[Path], Store]
 
-every_kind = pytest.mark.parametrize("kind", list(KINDS))
+every_sort = pytest.mark.parametrize("sort", ["generated", "copied", "mixed"])
 
 
 @pytest.fixture(params=list(BACKENDS))
@@ -47,19 +46,22 @@ def store(make: Make, tmp_path: Path) -> Store:
     return make(tmp_path / "store")
 
 
-def _config(**changes: Any) -> FitConfig:
+def _config(sort: str = "generated", **changes: Any) -> FitConfig:
     """Few steps, but large ones: what is stored must matter to a draw."""
-    values = {"coarsest_px": 14, "steps_coarsest": 12, "steps_finer": 8, "learning_rate": 1e-2, "shift_step_px": 2}
-    return quick(**{**values, **changes})
+    if sort == "copied":
+        return copies(coarsest_px=14, shift_step_px=2, **changes)
+    if sort == "mixed":
+        return mixed(learning_rate=1e-2, **changes)
+    return quick(coarsest_px=14, steps_coarsest=12, steps_finer=8, learning_rate=1e-2, **changes)
 
 
 @functools.cache
-def _pyramid(channels: int = 3, image_seed: int = 0, seed: int = 0, kind: str = "convolutional") -> Pyramid:
-    return fit(make_photo(18, 26, channels, image_seed), _config(seed=seed, kind=kind))
+def _pyramid(channels: int = 3, image_seed: int = 0, seed: int = 0, sort: str = "generated") -> Pyramid:
+    return fit(make_photo(18, 26, channels, image_seed), _config(sort, seed=seed))
 
 
-def _key(channels: int = 3, image_seed: int = 0, seed: int = 0, kind: str = "convolutional") -> Key:
-    return make_key(make_photo(18, 26, channels, image_seed), _config(seed=seed, kind=kind))
+def _key(channels: int = 3, image_seed: int = 0, seed: int = 0, sort: str = "generated") -> Key:
+    return make_key(make_photo(18, 26, channels, image_seed), _config(sort, seed=seed))
 
 
 def _furthest(one: Pyramid, other: Pyramid) -> float:
@@ -89,10 +91,10 @@ def test_looking_touches_nothing(make: Make, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@every_kind
+@every_sort
 @pytest.mark.parametrize("channels", [1, 3])
-def test_what_is_saved_is_loaded(make: Make, tmp_path: Path, channels: int, kind: str) -> None:
-    pyramid, key = _pyramid(channels, kind=kind), _key(channels, kind=kind)
+def test_what_is_saved_is_loaded(make: Make, tmp_path: Path, channels: int, sort: str) -> None:
+    pyramid, key = _pyramid(channels, sort=sort), _key(channels, sort=sort)
     make(tmp_path / "store").save(key, pyramid, name="bild ä.png", source_size=(180, 260))
     loaded = make(tmp_path / "store").load(str(key))
     assert loaded.config == pyramid.config
@@ -112,7 +114,7 @@ def test_what_is_saved_is_loaded(make: Make, tmp_path: Path, channels: int, kind
 
 
 def test_a_mask_is_saved_with_its_values(make: Make, tmp_path: Path) -> None:
-    image, config = make_photo(18, 26), _config(kind="patches")
+    image, config = make_photo(18, 26), _config("copied")
     mask = (np.arange(18 * 26).reshape(18, 26) // 100) * 70000 - 1  # wider than a byte
     key, pyramid = make_key(image, config, mask), fit(image, config, mask=mask)
     store = make(tmp_path / "store")
@@ -126,18 +128,18 @@ def test_a_mask_is_saved_with_its_values(make: Make, tmp_path: Path) -> None:
     assert store.latest(fingerprint(image).digest) == str(key)
 
 
-@every_kind
-def test_what_is_loaded_cannot_be_trained_by_accident(store: Store, kind: str) -> None:
-    store.save(_key(kind=kind), _pyramid(kind=kind))
-    for scale in store.load(str(_key(kind=kind))).scales:
-        assert not any(tensor.requires_grad for tensor in scale.tensors().values())
+@every_sort
+def test_what_is_loaded_cannot_be_trained_by_accident(store: Store, sort: str) -> None:
+    store.save(_key(sort=sort), _pyramid(sort=sort))
+    for scale in store.load(str(_key(sort=sort))).scales:
+        assert not any(tensor.requires_grad for tensor in scale.stored().values())
         assert not getattr(scale, "generator", torch.nn.Identity().eval()).training
 
 
-@every_kind
+@every_sort
 @pytest.mark.parametrize("channels", [1, 3])
-def test_draws_stay_within_one_step_of_an_8_bit_image(store: Store, channels: int, kind: str) -> None:
-    pyramid, key = _pyramid(channels, kind=kind), _key(channels, kind=kind)
+def test_draws_stay_within_one_step_of_an_8_bit_image(store: Store, channels: int, sort: str) -> None:
+    pyramid, key = _pyramid(channels, sort=sort), _key(channels, sort=sort)
     store.save(key, pyramid)
     assert _furthest(pyramid, store.load(str(key))) <= TOLERANCE
 

@@ -13,7 +13,7 @@ SCHEMA_PATH = Path(__file__).parents[2] / "cache" / "manifest.schema.json"
 
 def manifest_schema() -> dict[str, Any]:
     """JSON Schema of the manifests that this version writes."""
-    schema = Manifest.model_json_schema(mode="serialization")
+    schema = Manifest.model_json_schema()
     guard = {"description": "xxh3-128 of all other fields; see cache/README.md", "title": "Manifest Checksum"}
     schema["properties"]["manifest_checksum"] = {**guard, "type": "string", "pattern": "^[0-9a-f]{32}$"}
     schema["required"].append("manifest_checksum")

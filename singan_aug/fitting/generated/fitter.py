@@ -1,4 +1,4 @@
-"""Fitting a pyramid of convolutional generators, scale by scale (Shaham et al. 2019, section 3)."""
+"""Fitting generated scales, one after the other, coarsest first (Shaham et al. 2019, section 3)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from singan_aug.config import FitConfig
+from singan_aug.config import Generated, Networks
 from singan_aug.errors import ConfigError
-from singan_aug.fitting.fitter import FITTERS, Report, ScaleWork
+from singan_aug.fitting.events import Report, ScaleWork
 from singan_aug.fitting.generated.objectives import OBJECTIVES, Objective
 from singan_aug.fitting.generated.schedule import RATES, scale_steps
 from singan_aug.fitting.generated.training import train, training_scale_for
@@ -18,75 +18,82 @@ from singan_aug.pyramid.generated.networks import Generator, generator_from
 from singan_aug.pyramid.generated.scale import GeneratedScale
 from singan_aug.pyramid.noise import AMPLITUDES, ANCHORS, generator_for
 from singan_aug.pyramid.resample import RESAMPLERS
-from singan_aug.pyramid.sizes import Size, scale_sizes, scale_widths
+from singan_aug.pyramid.sizes import Size, scale_widths
 
-__all__ = ["GeneratedFitter"]
-
-
-class GeneratedFitter:
-    """Trains one generator after the other, coarsest first, each on the draws of those below it."""
-
-    def work(self, size: Size, channels: int, config: FitConfig) -> tuple[ScaleWork, ...]:
-        """Every update passes the pixels through the networks twice: draw and reconstruction, real and fake."""
-        sizes = scale_sizes(size, config)
-        work = []
-        for scale, ((height, breadth), width) in enumerate(zip(sizes, scale_widths(len(sizes), config), strict=True)):
-            pixels = height * breadth * config.batch
-            weights = 9 * (2 * channels * width + (config.layers - 2) * width**2)
-            passes = 2 * (config.generator_updates + config.critic_updates)
-            work.append(ScaleWork(scale_steps(scale, config), float(pixels) * weights * passes))
-        return tuple(work)
-
-    def fit(self, real: Tensor, config: FitConfig, attempt: int, report: Report) -> tuple[GeneratedScale, ...]:
-        """Raises `FitDivergedError` where losses or draws become non-finite or draws constant."""
-        channels, device = real.shape[1], real.device
-        sizes = scale_sizes((real.shape[2], real.shape[3]), config)
-        widths = scale_widths(len(sizes), config)
-        _check(config, sizes)
-        scales: tuple[GeneratedScale, ...] = ()
-        objective: Objective | None = None
-        for k, width in enumerate(widths):
-            rng = generator_for(config.seed, attempt, k, "weights")
-            below = scales[-1].generator if scales and widths[k - 1] == width else None
-            generator = _initial_generator(config, channels, width, below, rng)
-            generator.to(device)
-            objective = OBJECTIVES[config.objective](config, channels, width, rng, device, objective)
-            training_scale = training_scale_for(real, sizes, scales, generator, config, attempt)
-
-            def note(step: int, losses: Mapping[str, float], scale: int = k) -> None:
-                report(scale, step, losses)
-
-            train(training_scale, objective, config, generator_for(config.seed, attempt, k, "training"), note)
-            scales = (*scales, training_scale.scale)
-        return scales
+__all__ = ["fit_generated", "generated_work"]
 
 
-FITTERS.register("convolutional")(GeneratedFitter())
+def generated_work(sizes: Sequence[Size], channels: int, generated: Generated) -> tuple[ScaleWork, ...]:
+    """Every update passes the pixels through the networks twice: draw and reconstruction, real and fake."""
+    work = []
+    networks, schedule, objective = generated.networks, generated.schedule, generated.objective
+    updates = schedule.generator_updates
+    if "critic_updates" in objective.leaves():
+        updates += objective.critic_updates
+    for scale, ((height, breadth), width) in enumerate(zip(sizes, scale_widths(len(sizes), networks), strict=True)):
+        weights = 9 * (2 * channels * width + (networks.layers - 2) * width**2)
+        macs = float(height * breadth * schedule.batch) * weights * 2 * updates
+        work.append(ScaleWork(scale_steps(scale, schedule), macs))
+    return tuple(work)
 
 
-def _check(config: FitConfig, sizes: Sequence[Size]) -> None:
+def fit_generated(
+    real: Tensor,  # [1, C, H, W] in [-1, 1] at the working size, on the device to fit on
+    sizes: Sequence[Size],
+    generated: Generated,
+    resample: str,
+    seeds: tuple[int, ...],  # that everything random derives from
+    report: Report,
+) -> tuple[GeneratedScale, ...]:
+    """Train one generator after the other, each on the draws of those below it.
+
+    Raises `ConfigError` where a part is not registered or the networks are too deep, `FitDivergedError` where losses or
+    draws become non-finite or draws constant.
+    """
+    channels, device = real.shape[1], real.device
+    widths = scale_widths(len(sizes), generated.networks)
+    _check(generated, resample, sizes)
+    scales: tuple[GeneratedScale, ...] = ()
+    objective: Objective | None = None
+    for k, width in enumerate(widths):
+        rng = generator_for(*seeds, k, "weights")
+        below = scales[-1].generator if scales and widths[k - 1] == width else None
+        generator = _initial_generator(generated.networks, channels, width, below, rng).to(device)
+        objective = OBJECTIVES[generated.objective.loss](generated, channels, width, rng, device, objective)
+        training_scale = training_scale_for(real, sizes, scales, generator, generated, resample)
+
+        def note(step: int, losses: Mapping[str, float], scale: int = k) -> None:
+            report(scale, step, losses)
+
+        fitted = train(training_scale, objective, generated, generator_for(*seeds, k, "training"), note)
+        scales = (*scales, fitted)
+    return scales
+
+
+def _check(generated: Generated, resample: str, sizes: Sequence[Size]) -> None:
     """Raise `ConfigError` before any training where a part is not registered or the networks are too deep."""
     parts = (
-        (RESAMPLERS, config.resample),
-        (ANCHORS, config.anchor),
-        (AMPLITUDES, config.noise),
-        (RATES, config.schedule),
+        (RESAMPLERS, resample),
+        (ANCHORS, generated.noise.anchor),
+        (AMPLITUDES, generated.noise.amplitude),
+        (RATES, generated.schedule.decay),
     )
     for register, name in parts:
         register[name]  # raises for an unknown name
-    field_px, side_px = 2 * config.layers + 1, min(sizes[0])
+    layers = generated.networks.layers
+    field_px, side_px = 2 * layers + 1, min(sizes[0])
     if field_px > side_px:
         raise ConfigError(
-            f"expected a coarsest scale of at least {field_px} px, the receptive field of {config.layers} "
-            f"layers, got {side_px} px: use fewer layers or a larger coarsest_px"
+            f"expected a coarsest scale of at least {field_px} px, the receptive field of {layers} layers, got "
+            f"{side_px} px: use fewer layers or a larger coarsest_px"
         )
 
 
 def _initial_generator(
-    config: FitConfig, channels: int, width: int, below: Generator | None, rng: torch.Generator
+    networks: Networks, channels: int, width: int, below: Generator | None, rng: torch.Generator
 ) -> Generator:
     """The weights of the scale below where the width is the same (Shaham et al. 2019, supplementary), else random."""
-    generator = generator_from(config, channels, width)
+    generator = generator_from(networks, channels, width)
     if below is not None:
         generator.load_state_dict(below.state_dict())
     else:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from singan_aug._registry import Registry
-from singan_aug.config import FitConfig
+from singan_aug.config import Generated
 from singan_aug.fitting.generated.losses import (
     critic_loss,
     generator_loss,
@@ -31,6 +31,8 @@ COMPARED = 3000  # patches; more take longer to sort and change little
 class Objective(Protocol):
     """The seam between the training loop and what it minimises. Images are [N, C, H, W] in [-1, 1]."""
 
+    adversarial: bool  # whether there is something to `update`
+
     def set_rate(self, learning_rate: float) -> None:
         """Follow the schedule."""
 
@@ -44,7 +46,7 @@ class Objective(Protocol):
 class _Build(Protocol):
     def __call__(
         self,
-        config: FitConfig,
+        config: Generated,
         channels: int,
         width: int,
         generator: torch.Generator,  # of the initial weights
@@ -53,33 +55,36 @@ class _Build(Protocol):
     ) -> Objective: ...
 
 
-OBJECTIVES: Registry[_Build] = Registry("objective")
+OBJECTIVES: Registry[_Build] = Registry("loss")
 
 
 @OBJECTIVES.register("wgan_gp")
 class WassersteinGradientPenalty:
     """WGAN-GP with a patch critic (Shaham et al. 2019, eq. 5). The critic starts from the one below of equal width."""
 
+    adversarial = True
+
     def __init__(
         self,
-        config: FitConfig,
+        config: Generated,
         channels: int,
         width: int,
         generator: torch.Generator,
         device: torch.device,
         below: Objective | None,
     ) -> None:
-        self._config = config
+        networks, schedule = config.networks, config.schedule
+        self._objective = config.objective
         self._width = width
         self.critic = Critic(
-            channels, width=width, layers=config.layers, block=config.block, batch_norm=config.batch_norm
+            channels, width=width, layers=networks.layers, block=networks.block, batch_norm=networks.batch_norm
         )
         initialise(self.critic, generator)
         if isinstance(below, WassersteinGradientPenalty) and below._width == width:
             self.critic.load_state_dict(below.critic.state_dict())
         self.critic.to(device)
         self._optimiser = torch.optim.Adam(
-            self.critic.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2)
+            self.critic.parameters(), lr=schedule.learning_rate, betas=(schedule.beta1, schedule.beta2)
         )
 
     def set_rate(self, learning_rate: float) -> None:
@@ -90,11 +95,11 @@ class WassersteinGradientPenalty:
     def update(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """`critic_updates` steps on the same real and fake images."""
         self.critic.requires_grad_(True)
-        for _ in range(self._config.critic_updates):
+        for _ in range(self._objective.critic_updates):
             loss = critic_loss(self.critic(real), self.critic(fake))
             penalty = gradient_penalty(self.critic, real, fake, generator)
             self._optimiser.zero_grad(set_to_none=True)
-            (loss + self._config.penalty_weight * penalty).backward()
+            (loss + self._objective.penalty_weight * penalty).backward()
             self._optimiser.step()
         self.critic.requires_grad_(False)
         return {"critic": loss.detach(), "penalty": penalty.detach()}
@@ -109,9 +114,11 @@ class WassersteinGradientPenalty:
 class SlicedWasserstein:
     """Sliced Wasserstein distance between the patches of a draw and of the source: nothing to train, cannot diverge."""
 
+    adversarial = False
+
     def __init__(
         self,
-        config: FitConfig,
+        config: Generated,
         channels: int,
         width: int,
         generator: torch.Generator,
@@ -119,7 +126,7 @@ class SlicedWasserstein:
         below: Objective | None,
     ) -> None:
         del width, generator, device, below
-        self._config = config
+        self._objective = config.objective
         self._channels = channels
 
     def set_rate(self, learning_rate: float) -> None:
@@ -131,14 +138,14 @@ class SlicedWasserstein:
         return {}
 
     def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
-        """Over fresh random projections at each call: half of small patches, half of `patch_px`, on a grid."""
-        config = self._config
+        """Over fresh random projections at each call: half of small patches, half of `compared_px`, on a grid."""
+        objective = self._objective
         stride = max(1, round((real.shape[-2] * real.shape[-1] / COMPARED) ** 0.5))
         down, right = torch.randint(stride, (2,), generator=generator).tolist()
         real, fake = real[..., down:, right:], fake[..., down:, right:]
-        count = max(1, config.projections // 2)
+        count = max(1, objective.projections // 2)
         distances = []
-        for patch_px, zero_mean_every in ((min(GRAIN_PX, config.patch_px), 1), (config.patch_px, 2)):
+        for patch_px, zero_mean_every in ((min(GRAIN_PX, objective.compared_px), 1), (objective.compared_px, 2)):
             side = min(patch_px, *real.shape[-2:])
             filters = random_projections(count, self._channels, side, generator, zero_mean_every=zero_mean_every)
             distances.append(sliced_wasserstein(fake, real.expand_as(fake), filters.to(real.device), stride))

@@ -6,30 +6,30 @@ import math
 from collections.abc import Callable
 
 from singan_aug._registry import Registry
-from singan_aug.config import FitConfig
+from singan_aug.config import Schedule
 
 __all__ = ["RATES", "learning_rate", "scale_steps"]
 
-RATES: Registry[Callable[[float, FitConfig], float]] = Registry("schedule")
+RATES: Registry[Callable[[float, Schedule], float]] = Registry("decay")
 
 
 @RATES.register("step")
-def _step(progress: float, config: FitConfig) -> float:
-    return config.learning_rate_drop if progress >= config.learning_rate_drop_at else 1.0
+def _step(progress: float, schedule: Schedule) -> float:
+    return schedule.learning_rate_drop if progress >= schedule.learning_rate_drop_at else 1.0
 
 
 @RATES.register("cosine")
-def _cosine(progress: float, config: FitConfig) -> float:
+def _cosine(progress: float, schedule: Schedule) -> float:
     # Loshchilov & Hutter 2017, eq. 5, without restarts, down to the factor `learning_rate_drop`.
-    low = config.learning_rate_drop
+    low = schedule.learning_rate_drop
     return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def learning_rate(step: int, steps: int, config: FitConfig) -> float:
+def learning_rate(step: int, steps: int, schedule: Schedule) -> float:
     """The rate of step 0..steps-1."""
-    return config.learning_rate * RATES[config.schedule](step / steps, config)
+    return schedule.learning_rate * RATES[schedule.decay](step / steps, schedule)
 
 
-def scale_steps(scale: int, config: FitConfig) -> int:
+def scale_steps(scale: int, schedule: Schedule) -> int:
     """Iterations at a scale."""
-    return config.steps_coarsest if scale == 0 else config.steps_finer
+    return schedule.steps_coarsest if scale == 0 else schedule.steps_finer

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from singan_aug.config import FitConfig
+from singan_aug.pyramid.copied.scale import CopiedScale
 from singan_aug.pyramid.noise import generator_for
-from singan_aug.pyramid.scale import Scale
+from singan_aug.pyramid.scale import Scale, draw_upwards
 from singan_aug.pyramid.sizes import Size, resolve_start_scale
 
 __all__ = ["LAYOUT_TOLERANCE_RATIO", "keeps_layout", "layout_start_scale", "measure_displacement", "nearest_origins"]
@@ -52,27 +52,42 @@ def layout_start_scale(
 
 
 @torch.no_grad()
-def measure_displacement(scales: Sequence[Scale], config: FitConfig) -> tuple[float, ...]:
+def measure_displacement(scales: Sequence[Scale], seed: int) -> tuple[float, ...]:
     """Mean distance in pixels of the finest scale between a draw's pixels and their origins, at each start scale.
 
-    Measured where a draw starts, on a typical draw of that scale alone: the finer ones carry its arrangement on. Exact
-    where pixels are copied, elsewhere estimated by `nearest_origins`. The config's seed decides the draw.
+    Measured on a typical draw of the scale where it starts, or of the first copied one above: the finer ones carry its
+    arrangement on. Exact where pixels are copied; where none are, estimated by `nearest_origins`. The seed decides the
+    draw.
     """
+    return tuple(round(_mean_displacement(k, scales, seed), 2) for k in range(len(scales)))
+
+
+def _mean_displacement(start: int, scales: Sequence[Scale], seed: int) -> float:
+    generators = [generator_for(seed, "displacement", start, i) for i in range(CANDIDATES)]
+    lowest = scales[start]
+    above = next((k for k in range(start, len(scales)) if isinstance(scales[k], CopiedScale)), None)
     finest = scales[-1].size
-    return tuple(round(_mean_displacement(k, scale, finest, config), 2) for k, scale in enumerate(scales))
+    if above is None:
+        places = _places(lowest.size, max(1, min(lowest.size) // GRID), lowest.entering.device)
+        drawn = lowest.draw(None, lowest.size, generators[:1]).image
+        return float(_moved_px(nearest_origins(drawn, lowest.reconstruct(), places), places, lowest.size, finest)[0])
+    first = scales[above]
+    places = _places(first.size, 1, first.entering.device)
+    if isinstance(lowest, CopiedScale):
+        origins = lowest.typical_origin(generators)[None]
+    else:
+        through = scales[start : above + 1]
+        drawn_origins = draw_upwards(through, [scale.size for scale in through], generators).origin
+        assert drawn_origins is not None
+        origins = drawn_origins
+    return float(_moved_px(origins, places, first.size, finest).median())
 
 
-def _mean_displacement(k: int, scale: Scale, finest: Size, config: FitConfig) -> float:
-    generators = [generator_for(config.seed, "displacement", k, i) for i in range(CANDIDATES)]
-    origin = scale.typical_origin(generators, config)
-    step = 1 if origin is not None else max(1, min(scale.size) // GRID)
-    places = _places(scale.size, step, scale.entering.device)
-    if origin is None:
-        drawn = scale.draw(None, scale.size, generators[:1], config).image
-        origin = nearest_origins(drawn, scale.reconstruct(config), places)[0]
-    grow = [to / own for own, to in zip(scale.size, finest, strict=True)]
-    moved = (origin - places).float() * places.new_tensor(grow, dtype=torch.float32)[:, None, None]
-    return float(moved.square().sum(0).sqrt().mean())
+def _moved_px(origins: Tensor, places: Tensor, size: Size, finest: Size) -> Tensor:
+    """[N]: the mean distance of origins, [N, 2, h, w], from the places that they moved to, in pixels of the finest."""
+    grow = places.new_tensor([to / own for own, to in zip(size, finest, strict=True)], dtype=torch.float32)
+    moved = (origins - places).float() * grow[:, None, None]
+    return moved.square().sum(1).sqrt().mean((1, 2))
 
 
 def _places(size: Size, step: int, device: torch.device) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from singan_aug.config import FitConfig
+from singan_aug.config import Copied
 from singan_aug.pyramid.copied.steps_torch import inside, spread
 from singan_aug.pyramid.sizes import Size
 
@@ -22,7 +22,7 @@ OUTSIDE = 1.0  # the same for a place up to one pixel or more outside the source
 DAMPING = 0.5  # how much of the last pass a message keeps, so that passes do not oscillate
 
 
-def random_shift(size: Size, generator: torch.Generator, scale: int, config: FitConfig) -> Tensor:
+def random_shift(size: Size, generator: torch.Generator, scale: int, copied: Copied) -> Tensor:
     """How far each pixel of a canvas moves, [1, 2, *size] in pixels: smooth, then rounded so that regions move as one.
 
     Standard deviation about `shift_px * shift_decay^scale`, steps of `shift_step_px`. The field is the curl of a random
@@ -30,14 +30,14 @@ def random_shift(size: Size, generator: torch.Generator, scale: int, config: Fit
     out nor crowds what it moves, so that a draw holds everything in about the source's proportions.
     """
     height, width = size
-    cells = [max(1, round(config.shift_cells * side / min(size))) for side in size]
+    cells = [max(1, round(copied.shift_cells * side / min(size))) for side in size]
     coarse = torch.randn(cells[0] + 1, cells[1] + 1, generator=generator)
     stream = _bicubic(cells[0] + 1, height + 1) @ coarse @ _bicubic(cells[1] + 1, width + 1).T
     from singan_aug.pyramid.copied.steps_numba import curl  # numba is not imported before the first draw
 
-    cell_px = min(size) / config.shift_cells
+    cell_px = min(size) / copied.shift_cells
     # From one cell to the next the stream function differs by sqrt(2) on average.
-    return curl(stream, cell_px * config.shift_px * config.shift_decay**scale / 2**0.5, config.shift_step_px)
+    return curl(stream, cell_px * copied.shift_px * copied.shift_decay**scale / 2**0.5, copied.shift_step_px)
 
 
 @lru_cache(maxsize=256)
@@ -51,7 +51,7 @@ def settled_seams(
     shift: Tensor,  # [N, 2, h, w] random, in pixels
     own: Size,  # of the source
     describe: Callable[[Tensor], Tensor],  # the descriptors of the source at coordinates [N, 2, ...]: [N, ..., D]
-    config: FitConfig,
+    copied: Copied,
 ) -> Tensor:
     """[N, 2, h, w]: shifts taken from pixels around, such that seams run where they show least.
 
@@ -64,7 +64,7 @@ def settled_seams(
     padded = F.pad(shift, (reach_px,) * 4, mode="replicate")
     candidates = F.unfold(padded, AROUND, dilation=APART_PX).view(n, 2, -1, height, width)
     origin = spread(own, (height, width), shift.device)[:, None] + candidates
-    off = ((candidates - shift[:, :, None]) / max(config.shift_step_px, 1)).square().sum(1)
+    off = ((candidates - shift[:, :, None]) / max(copied.shift_step_px, 1)).square().sum(1)
     outside = (origin - inside(origin, own)).abs().amax(1).clamp(max=1)
     pull = (PULL * off + OUTSIDE * outside).transpose(0, 1)  # [K, N, h, w], as all that follow
 
@@ -86,7 +86,7 @@ def settled_seams(
     def belief() -> Tensor:
         return pull + edges[0][3] + edges[0][4] + edges[1][3] + edges[1][4]
 
-    for _ in range(config.seam_passes):
+    for _ in range(copied.seam_passes):
         known = belief()
         for dim, last, cost, onward, back in edges:
             # What a neighbour is told leaves out what it has told itself.

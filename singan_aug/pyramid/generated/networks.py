@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from singan_aug.config import FitConfig
+from singan_aug.config import Networks
 from singan_aug.errors import ConfigError
 from singan_aug.pyramid.generated.blocks import BLOCKS, KERNEL_PX, conv3x3
 
@@ -69,13 +69,13 @@ class Critic(nn.Module):
         return scores
 
 
-def generator_from(config: FitConfig, channels: int, width: int) -> Generator:
+def generator_from(networks: Networks, channels: int, width: int) -> Generator:
     """The generator that a config describes, with unset weights."""
     return Generator(
         channels,
         width=width,
-        layers=config.layers,
-        block=config.block,
-        batch_norm=config.batch_norm,
-        padding=config.padding,
+        layers=networks.layers,
+        block=networks.block,
+        batch_norm=networks.batch_norm,
+        padding=networks.padding,
     )

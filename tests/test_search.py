@@ -1,0 +1,72 @@
+"""Exact search with completeness, against its definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from singan_aug.pyramid.copied import search
+from singan_aug.pyramid.copied.search import _argmin, nearest_places, prepared
+from singan_aug.pyramid.noise import generator_for
+
+
+def _descriptors(count: int, seed: int) -> Tensor:
+    return torch.randn(count, 6, generator=generator_for("search", seed))
+
+
+def _score(wanted: Tensor, known: Tensor, alpha: float, used: Tensor | None = None) -> Tensor:
+    """[A, B]: Granot et al. 2022, eq. 2, in double precision."""
+    distance = (wanted.double()[:, None] - known.double()[None]).square().sum(2)
+    least = distance.amin(0)
+    if used is not None:
+        least[used] = 0
+    return distance / (alpha + least)
+
+
+@pytest.mark.parametrize("alpha", [5e-3, 1.0, 1e6])
+def test_the_place_is_the_best_by_the_papers_measure(alpha: float) -> None:
+    wanted, known = _descriptors(40, 0), _descriptors(300, 1)
+    found = nearest_places(wanted, prepared(known), alpha)
+    score = _score(wanted, known, alpha)
+    least = score.amin(1)
+    assert bool((score.gather(1, found[:, None])[:, 0] <= least * (1 + 1e-3)).all())  # some 12 bits decide
+
+
+def test_a_large_alpha_leaves_the_nearest() -> None:
+    wanted, known = _descriptors(40, 0), _descriptors(300, 1)
+    assert torch.equal(nearest_places(wanted, prepared(known), 1e6), torch.cdist(wanted, known).argmin(1))
+
+
+def test_a_small_alpha_makes_use_of_more_places() -> None:
+    wanted, known = _descriptors(300, 0) * 0.3, _descriptors(300, 1)
+    used = [len(nearest_places(wanted, prepared(known), alpha).unique()) for alpha in (1e6, 5e-3)]
+    assert used[1] > 1.2 * used[0]
+
+
+def test_places_that_are_shown_already_count_as_less_good() -> None:
+    wanted, known = _descriptors(40, 0), _descriptors(300, 1)
+    free = nearest_places(wanted, prepared(known), 5e-3)
+    again = nearest_places(wanted, prepared(known), 5e-3, used=free)
+    score = _score(wanted, known, 5e-3, free)
+    assert bool((score.gather(1, again[:, None])[:, 0] <= score.amin(1) * (1 + 1e-3)).all())
+    assert len(set(again.tolist()) & set(free.tolist())) < len(set(free.tolist()))
+
+
+def test_what_is_searched_in_parts_is_found_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, known = _descriptors(101, 0), _descriptors(300, 1)
+    whole = nearest_places(wanted, prepared(known), 5e-3, used=torch.tensor([3, 5]))
+    monkeypatch.setattr(search, "PAIRS_AT_ONCE", 7 * 300)
+    assert torch.equal(nearest_places(wanted, prepared(known), 5e-3, used=torch.tensor([3, 5])), whole)
+
+
+def test_everything_is_its_own_best_match() -> None:
+    known = _descriptors(200, 0)
+    assert torch.equal(nearest_places(known, prepared(known), 5e-3), torch.arange(200))
+
+
+def test_the_least_of_each_row_is_found() -> None:
+    distance = torch.rand(50, 300, generator=generator_for(0)) * torch.logspace(-6, 6, 50)[:, None]
+    least = distance.amin(1)
+    found = distance.gather(1, _argmin(distance.clone())[:, None])[:, 0]
+    assert bool((found <= least * (1 + 2**-13)).all())
