@@ -98,10 +98,9 @@ def _frontier(results: Results) -> Figure | None:
 def _points(results: Results) -> dict[str, tuple[float, float]]:
     """(process seconds of a fit, SIFID from start scale 0) of everything of which both were measured."""
     points = {}
-    for suite in ("quality",):
-        for row in _rows(results, suite, "start_scale", "sifid_mean", "fit_sec"):
-            if row["start_scale"] == 0:
-                points[row["what"]] = (_middle(row["fit_sec"]), row["sifid_mean"])
+    for row in _rows(results, "quality", "start_scale", "sifid_mean", "fit_sec"):
+        if row["start_scale"] == 0:
+            points[row["what"]] = (_middle(row["fit_sec"]), row["sifid_mean"])
     peers = _peers(results)
     for row in _rows(results, "fit", "process_sec_extrapolated"):
         if "SinGAN" in peers:
