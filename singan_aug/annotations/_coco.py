@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import posixpath
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from itertools import chain
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from singan_aug.annotations._listings import Listings
 from singan_aug.annotations._match import EXACT, Parts, Place, common_end, counted, match, parts_of
 from singan_aug.annotations._shapes import Objects, Shape, Size, checked_number, checked_polygons, checked_runs
 from singan_aug.errors import LabelError
@@ -181,10 +183,11 @@ def _match_file(
     """(records by image, why none by image, records that no image has)."""
     last = {place.parts[-1] for place in images.values()}
     names = [_Name.of(record["file_name"], coco.path.parent, last) for record in coco.images]
+    listings = Listings()
     found = match(
         [name.parts for name in names],
         {image: place.parts for image, place in images.items()},
-        lambda number, image: _score(names[number], image, images[image]),
+        lambda number, image: _score(names[number], image, images[image], listings),
         lambda number: f"record {coco.images[number]['id']} ({coco.images[number]['file_name']}) of {coco.path}",
         "record",
     )
@@ -217,14 +220,15 @@ class _Name:
         posix = name if parts_of(name)[-1:] and parts_of(name)[-1] in last else name.replace("\\", "/")
         elsewhere = posix.startswith(("/", "..")) or PureWindowsPath(name).is_absolute()
         path = os.path.abspath(os.path.join(folder, posix))  # noqa: PTH100, PTH118 (links stay as they are named)
-        return cls(parts_of(posix), Path(path), elsewhere)
+        parts = parts_of(posixpath.normpath(posix)) if posix else ()
+        return cls(tuple(part for part in parts if part != ".."), Path(path), elsewhere)
 
     @cached_property
     def leads_to_a_file(self) -> bool:
         return os.path.isfile(self.outright)  # noqa: PTH113 (false for what can be no path)
 
 
-def _score(name: _Name, image: Path, place: Place) -> int:
+def _score(name: _Name, image: Path, place: Place, listings: Listings) -> int:
     """How well a record's name fits an image. Its folders must be those of the image, as far as both say them."""
     if parts_of(name.outright.as_posix()) == place.parts:
         return EXACT
@@ -234,13 +238,8 @@ def _score(name: _Name, image: Path, place: Place) -> int:
     if name.parts == place.below:
         return EXACT - 1
     common = common_end(name.parts, place.parts)
-    if common == 1 < len(name.parts) and _leads_to_another(name.parts, image.absolute()):
-        return 0
     agrees = common == len(name.parts) or (common >= place.depth and (common > 1 or name.elsewhere))
+    if agrees and common == 1 < len(name.parts):  # its folder is another: where that is there, so may be its image
+        folders = listings.folders(name.parts[-2:-1], image.absolute().parent)
+        agrees = not any(os.path.isfile(folder / name.parts[-1]) for folder in folders)  # noqa: PTH113
     return common if agrees else 0
-
-
-def _leads_to_another(name: Parts, image: Path) -> bool:
-    """Whether a name, with its last folder, leads to another image from a folder above this one."""
-    others = (above.joinpath(*name[-2:]) for above in image.parents)
-    return any(other != image and os.path.isfile(other) for other in others)  # noqa: PTH113

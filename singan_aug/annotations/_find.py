@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from singan_aug.annotations._coco import Coco, Record, match_coco, read_coco
+from singan_aug.annotations._listings import Listings
 from singan_aug.annotations._masks import LOSSY_SUFFIXES, MASK_SUFFIXES, read_mask
 from singan_aug.annotations._match import (
     EXACT,
@@ -177,7 +177,7 @@ def _is_mask(image: Path, place: Place, named: set[Path]) -> bool:
 
 def _beside(images: Mapping[Path, Place], not_images: set[Path]) -> Masks:
     """`masks/` beside `images/`, and NAME_mask beside NAME."""
-    listings = _Listings()
+    listings = Listings()
     candidates = {image: _candidates(image, listings) for image in images}
     claims: defaultdict[Path, list[Path]] = defaultdict(list)
     for image, files in candidates.items():
@@ -210,7 +210,7 @@ def _without_ending(path: Path) -> Path:
     return path.with_name(path.stem.removesuffix(ENDING) or path.stem)
 
 
-def _candidates(image: Path, listings: _Listings) -> list[Path]:
+def _candidates(image: Path, listings: Listings) -> list[Path]:
     """The mask files that an image may have; one in a lossy format only where there is no other."""
     beside = listings.called(image.parent, image.stem + ENDING, MASK_SUFFIXES)
     folders = [
@@ -228,22 +228,6 @@ def _candidates(image: Path, listings: _Listings) -> list[Path]:
         if beside or inside:
             return [file for file in beside + inside if file != image]
     return []
-
-
-class _Listings:
-    """Folders, each listed once."""
-
-    def __init__(self) -> None:
-        self._names: dict[Path, dict[str, list[str]]] = {}
-
-    def called(self, folder: Path, stem: str, suffixes: Collection[str]) -> list[Path]:
-        """The files in a folder of this name, with one of these suffixes, in whatever letters."""
-        if folder not in self._names:
-            by_stem = self._names[folder] = {}
-            for name in sorted(os.listdir(folder)) if folder.is_dir() else ():  # noqa: PTH208 (names alone)
-                by_stem.setdefault(Path(name).stem, []).append(name)
-        names = self._names[folder].get(stem, ())
-        return [folder / name for name in names if Path(name).suffix.lower() in suffixes]
 
 
 def _in_folder(
@@ -298,7 +282,7 @@ def _by_name(
     images: Mapping[Path, Place], folder: Path, files: Sequence[Path], what: str
 ) -> tuple[dict[Path, MaskSource], list[Path]]:
     """The files of images by the longest common end of their paths, without suffixes; and those of no image."""
-    listings = _Listings()
+    listings = Listings()
     stems = {image: place.stem for image, place in images.items()}
     known = {place.parts[-1] for place in stems.values()}
     names = []
@@ -323,14 +307,12 @@ def _by_name(
     return of, [files[number] for number in found.unclaimed]
 
 
-def _is_of_another(name: Parts, own: Path, image: Path, listings: _Listings) -> bool:
+def _is_of_another(name: Parts, own: Path, image: Path, listings: Listings) -> bool:
     """Whether the folders of a mask or label file, in the folder `own`, lead to another image, which was not given."""
-    image = image.absolute()
-    folders = [above.joinpath(*name[:-1]) for above in image.parents]
     return any(
         listings.called(folder, name[-1], IMAGE_SUFFIXES)
-        for folder in folders
-        if folder not in (image.parent, own.absolute())
+        for folder in listings.folders(name[:-1], image.absolute().parent)
+        if folder != own.absolute()
     )
 
 

@@ -83,18 +83,19 @@ def common_end(one: Parts, other: Parts) -> int:
 def match(
     names: Sequence[Parts],  # of the annotations
     images: Mapping[Path, Parts],
-    score: Callable[[int, Path], int],  # how well an annotation fits an image of the same last part; 0: not at all
+    score: Callable[[int, Path], int],  # how well an annotation fits an image of those with the longest common end
     describe: Callable[[int], str],  # an annotation, for messages
     what: str,  # such as "mask", for messages
 ) -> Matched:
-    """Give each annotation to the image that it fits best, the best fits first."""
-    by_last: defaultdict[str, list[Path]] = defaultdict(list)
+    """Give each annotation to the image that it fits best, the best fits first. A score of 0 is no fit."""
+    by_end: defaultdict[Parts, list[Path]] = defaultdict(list)
     for image, parts in images.items():
-        by_last[parts[-1]].append(image)
+        for end in {parts[-1:], parts[-2:]}:
+            by_end[end].append(image)
     best: defaultdict[int, list[tuple[int, list[Path]]]] = defaultdict(list)  # by score
     unclaimed = []
     for number, parts in enumerate(names):
-        scored = [(score(number, image), image) for image in by_last.get(parts[-1], [])] if parts else []
+        scored = [(score(number, image), image) for image in _nearest(parts, images, by_end)]
         top = max((value for value, _ in scored), default=0)
         if top > 0:
             best[top].append((number, [image for value, image in scored if value == top]))
@@ -119,6 +120,20 @@ def match(
             elif image not in unclear:
                 unclear[image] = two_of_one_image(what, image, [describe(number) for number in numbers])
     return Matched(of, unclear, tuple(sorted(unclaimed)))
+
+
+def _nearest(name: Parts, images: Mapping[Path, Parts], by_end: Mapping[Parts, list[Path]]) -> list[Path]:
+    """The images whose paths have the longest end in common with a name."""
+    found = by_end.get(name[-2:], []) if len(name) > 1 else []
+    depth = 2 if found else 1
+    found = found or (by_end.get(name[-1:], []) if name else [])
+    while len(found) > 1 and depth < len(name):
+        depth += 1
+        nearer = [image for image in found if images[image][-depth:] == name[-depth:]]
+        if not nearer:
+            break
+        found = nearer
+    return found
 
 
 def of_two_images(what: str, annotation: str, images: Sequence[Path]) -> str:
