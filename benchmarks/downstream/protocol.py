@@ -290,7 +290,7 @@ SUITES = {
             VESSELS,
             name="horses128",
             data="weizmann_horses",
-            arms=(*_mask_arms("smooth_fine"), "turns_cutmix", "turns_paste"),
+            arms=(*_mask_arms("coarse"), "turns_cutmix", "turns_paste"),
             size_px=128,
             ordered=None,
             quarter_turns=False,
