@@ -8,34 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import get_worker_info
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import LabelError
 from singan_aug.images import like
-from singan_aug.pyramid.noise import derive_seed
+from singan_aug.transforms._albumentations import SeededTransform, transforms_interface
 from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_keypoints, carry_mask
 from singan_aug.transforms._source import Labels, OnMiss, Settings, Variant, VariantSource
-
-try:
-    # One asks a server for its newest version when it is imported, the other reports on the first Compose.
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    os.environ.setdefault("ALBUMENTATIONS_NO_TELEMETRY", "1")
-    import albumentations as A
-    from albumentations.core import transforms_interface
-except ModuleNotFoundError as error:
-    raise ImportError(
-        f'SinGANAugment for Albumentations needs {error.name}: pip install "singan-aug[albumentations]"'
-    ) from error
 
 __all__ = ["SinGANAugment"]
 
 _CARRIED = ("mask", "masks", "bboxes", "keypoints")
 _REFUSED = ("volume", "volumes", "mask3d", "masks3d")
-_IS_SUCCESSOR = hasattr(A.BasicTransform, "sample_parameters")
 
 
-class SinGANAugment(A.ImageOnlyTransform):
+class SinGANAugment(SeededTransform):
     """Replace an image by a variant drawn from the pyramid that was fitted to it.
 
     Images are found by their pixels, so this belongs first in a pipeline, right after decoding, and takes RGB (what
@@ -104,34 +91,6 @@ class SinGANAugment(A.ImageOnlyTransform):
             start_scale, strength, self.store, wanted, on_miss, p=1.0, device=device, labels=labels, bank=bank
         )
         self._source = VariantSource(settings)
-        self._worker_seed: int | None = None
-
-    if _IS_SUCCESSOR:  # it refuses a class that defines get_params
-
-        def sample_parameters(self, params: Any, data: Any, targets: Any, sampling: Any) -> Any:
-            """One seed from the call's generator, which the successor seeds for each worker and epoch.
-
-            It adds the worker's seed to Compose's, so that worker 1 of seed 1 would repeat worker 0 of seed 2.
-            """
-            del params, data, targets
-            seed, worker = _seed(sampling.random_generator), get_worker_info()
-            if worker is not None:
-                seed = derive_seed(seed, worker.seed)
-            return transforms_interface.SampledParams(params={"seed": seed})
-
-    else:
-
-        def should_apply(self, force_apply: bool = False) -> bool:
-            """Decide, in a DataLoader's worker from generators of its own: 2.0.8 hands the same ones to each."""
-            worker = get_worker_info()
-            if worker is not None and worker.seed != self._worker_seed:
-                self.set_random_seed(derive_seed(_seed(self.random_generator), worker.seed))
-                self._worker_seed = worker.seed
-            return bool(super().should_apply(force_apply=force_apply))
-
-        def get_params(self) -> dict[str, Any]:
-            """One seed from the generator that Compose hands out, or the worker's."""
-            return {"seed": _seed(self.random_generator)}
 
     def stats(self) -> dict[str, int]:
         """What became of the images so far, in all workers: how many were drawn, and how many had no pyramid."""
@@ -150,7 +109,7 @@ class SinGANAugment(A.ImageOnlyTransform):
     def apply_with_params(self, sampled: Any, *args: Any, **kwargs: Any) -> Any:
         """Draw what is an image; let labels follow, or refuse what a variant would falsify before anything is drawn."""
         del args
-        seed = (sampled.params if _IS_SUCCESSOR else sampled)["seed"]
+        seed = self.seed_of(sampled)
         names = {name: self._additional_targets.get(name, name) for name, value in kwargs.items() if value is not None}
         images = [name for name, target in names.items() if target in ("image", "images")]
         labels = [name for name, target in names.items() if target in _CARRIED and len(kwargs[name])]
@@ -249,7 +208,3 @@ def _carried_points(points: NDArray[Any], field: torch.Tensor) -> NDArray[Any]:
     moved, visible = carry_keypoints(torch.from_numpy(points[:, :2] + 0.5), field)
     carried = np.concatenate([moved.numpy() - 0.5, points[:, 2:]], axis=1)[visible.numpy()]
     return np.asarray(carried, points.dtype)
-
-
-def _seed(generator: np.random.Generator) -> int:
-    return int(generator.integers(2**63 - 1))
