@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from singan_aug.transforms.keys import KeyedDataset as KeyedDataset
     from singan_aug.transforms.keys import SampleKey as SampleKey
     from singan_aug.transforms.torchvision import SinGANAugment as SinGANAugment
+    from singan_aug.transforms.torchvision_paste import SinGANPaste as SinGANPaste
+    from singan_aug.transforms.torchvision_paste import cut_out as cut_out
 
 __all__ = [
     "FitConfig",
@@ -40,8 +42,10 @@ __all__ = [
     "Pyramid",
     "SampleKey",
     "SinGANAugment",
+    "SinGANPaste",
     "__version__",
     "best",
+    "cut_out",
     "draw",
     "draw_bank",
     "errors",
@@ -70,6 +74,7 @@ __getattr__, _, _ = lazy_loader.attach(
         "store": ["make_key", "open_store"],
         "transforms.keys": ["KeyedDataset", "SampleKey"],
         "transforms.torchvision": ["SinGANAugment"],
+        "transforms.torchvision_paste": ["SinGANPaste", "cut_out"],
     },
 )
 
