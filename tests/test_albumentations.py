@@ -208,7 +208,7 @@ def test_the_seed_of_compose_decides(folder: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
-@pytest.mark.parametrize("config", [None, TINY, type(TINY)()], ids=["no config", "a config", "the default config"])
+@pytest.mark.parametrize("config", [None, TINY, fast()], ids=["no config", "a config", "the default config"])
 @pytest.mark.parametrize("given", [True, False])
 def test_a_saved_pipeline_loads(
     config: Any, given: bool, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -56,12 +56,12 @@ def harmonise(
         return composite
     with torch.inference_mode(), one_thread():
         below = pyramid.scales[start - 1]
-        small = resize(composite, below.size, pyramid.config.resample)
+        small = resize(composite, below.size, pyramid.config.sizes.resample)
         region = resize(pasted[None, None].float(), below.size, "bilinear")[0, 0] > 0
         origin = _origins(below, small, region) if isinstance(below, CopiedScale) else None
         canvas, generators = Canvas(small, origin), [generator_for(seed, 0)]
         for scale in pyramid.scales[start:]:
-            canvas = scale.draw(canvas, scale.size, generators, pyramid.config)
+            canvas = scale.draw(canvas, scale.size, generators)
         redrawn = composite + weight * (canvas.image[:, : composite.shape[1]] - composite)
     return redrawn.clone()
 
