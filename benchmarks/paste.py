@@ -57,7 +57,13 @@ def main() -> None:
                 took_ms.append((time.process_time() - started_sec) * 1000)
                 made.append(pasted)
             rows.append(
-                {"object": name, "into": target, **_steps(photos[target], made), "paste_ms": spread(took_ms[1:])}
+                {
+                    "what": "paste",
+                    "object": name,
+                    "into": target,
+                    **_steps(photos[target], made),
+                    "paste_ms": spread(took_ms[1:]),
+                }
             )
             shown = photos[target], unit_to_pil(made[0].naive), unit_to_pil(made[0].image)
             for column, picture in enumerate(shown):

@@ -53,7 +53,7 @@ def main() -> None:
                 measured.setdefault(key, []).append(_beside(mask, source))
             say(f"{name}: image {i + 1} of {len(images)}")
         for (made_by, start), found in sorted(measured.items()):
-            row: Row = {"set": protocol.data, "made_by": made_by, "start_scale": start}
+            row: Row = {"what": "topology", "set": protocol.data, "made_by": made_by, "start_scale": start}
             rows.append(row | {key: spread([each[key] for each in found]) for key in found[0]})
     write("topology", rows, seeds=[0])
 

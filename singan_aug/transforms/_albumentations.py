@@ -18,7 +18,7 @@ try:
     from albumentations.core import transforms_interface
 except ModuleNotFoundError as error:
     raise ImportError(
-        f'the transforms for Albumentations need {error.name}: pip install "singan-aug[albumentations]"'
+        f'the adapter for Albumentations needs {error.name}: pip install "singan-aug[albumentations]"'
     ) from error
 
 __all__ = ["IS_SUCCESSOR", "SeededTransform", "transforms_interface"]
