@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks._result import Row, say, spread, write
-from benchmarks.downstream.data import read
-from benchmarks.downstream.protocol import SUITES, Protocol
-from benchmarks.downstream.views import strengthened
+from benchmarks.downstream.protocol import SUITES
 from singan_aug import fit
 from singan_aug.images import Pixels
 from singan_aug.presets import PRESETS, preset
 from singan_aug.pyramid import trace
+from singan_aug.trial.data import read
+from singan_aug.trial.protocol import Protocol
+from singan_aug.trial.views import strengthened
 
 __all__ = ["Topology", "cl_dice", "topology"]
 

@@ -18,15 +18,18 @@ from scipy import stats
 
 from benchmarks import _result
 from benchmarks.downstream import __main__ as downstream
-from benchmarks.downstream import data, fetch, tables, tuning, views
-from benchmarks.downstream.data import alike_groups, choose, read
-from benchmarks.downstream.networks import FoldedUNet, Lite0, SmallNetwork, TinyUNet
-from benchmarks.downstream.protocol import SUITES, Arm, parse_arm
-from benchmarks.downstream.statistics import cells_of, differences, from_best, holm, paired
-from benchmarks.downstream.training import MIXED, Batches
+from benchmarks.downstream import fetch, tables, tuning
+from benchmarks.downstream.lite0 import Lite0
+from benchmarks.downstream.protocol import SUITES
 from singan_aug import fast, smooth
 from singan_aug.errors import ImageError
 from singan_aug.images import pixels_to_pil
+from singan_aug.trial import cells, data, views
+from singan_aug.trial.data import alike_groups, choose, read
+from singan_aug.trial.networks import FoldedUNet, SmallNetwork, TinyUNet
+from singan_aug.trial.protocol import Arm, parse_arm
+from singan_aug.trial.statistics import cells_of, differences, from_best, holm, paired
+from singan_aug.trial.training import MIXED, Batches
 from tests.conftest import make_photo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -93,7 +96,7 @@ def test_counts_beyond_the_smallest_class_are_left_out(
 
 def test_what_is_finished_is_not_made_again(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _run(own, tmp_path)
-    monkeypatch.setattr(downstream, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(cells, "_train", lambda *_: pytest.fail("trained again"))
     assert _run(own, tmp_path)["rows"] == first["rows"]
 
 
@@ -469,7 +472,7 @@ def test_features_know_a_cat() -> None:
     if not folder or not path.exists():
         pytest.skip("SINGAN_AUG_DATA names no folder with metrics/efficientnet_lite0.safetensors")
     network = Lite0.load(path)
-    photo = Image.open(Path(views.__file__).parents[2] / "singan_aug" / "photos" / "cat.jpg").resize((224, 224))
+    photo = Image.open(Path(views.__file__).parents[1] / "photos" / "cat.jpg").resize((224, 224))
     features = network.features(torch.from_numpy(np.array(photo)).movedim(-1, 0)[None] / 255)
     assert features.shape == (1, 1280)
     assert network.classifier is not None

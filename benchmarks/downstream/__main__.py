@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,25 +17,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch import Tensor
 
+from benchmarks import _gpnn
 from benchmarks._result import RESULTS, Row, say, spread, write
-from benchmarks.downstream.data import Labelled, choose, read
-from benchmarks.downstream.networks import Lite0
-from benchmarks.downstream.protocol import OWN_ARMS, OWN_MASK_ARMS, SUITES, Arm, Protocol, parse_arm
-from benchmarks.downstream.statistics import Cells
+from benchmarks.downstream.lite0 import Lite0
+from benchmarks.downstream.protocol import OWN_ARMS, OWN_MASK_ARMS, SUITES
 from benchmarks.downstream.tables import section
-from benchmarks.downstream.training import Batches, Sets, train_head, train_masks, train_scratch
-from benchmarks.downstream.workshop import Workshop
 from singan_aug.errors import SinGANAugError
+from singan_aug.trial.cells import train_cell
+from singan_aug.trial.data import Labelled, read
+from singan_aug.trial.protocol import Arm, Protocol, parse_arm
+from singan_aug.trial.statistics import Cells
+from singan_aug.trial.views import SAMPLERS
+from singan_aug.trial.workshop import Workshop
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, train every cell that is not there yet, compare, write."""
     options = _options(arguments)
     torch.set_num_threads(1)
+    SAMPLERS["gpnn"] = _gpnn.sample
     protocol = _protocol(options)
     say(protocol.to_json())
     try:
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (OSError, SafetensorError, KeyError) as error:
         raise SystemExit(f"{options.weights}: expected a safetensors file of EfficientNet-Lite0, got {error}") from None
     protocol = _affordable(protocol, labelled)
-    workshop = Workshop(protocol, labelled, network, options.work / protocol.name)
+    workshop = Workshop(protocol, labelled, network, options.work / protocol.name, say)
     cells: Cells = {}
     for name in protocol.arms:
         for count in protocol.counts:
@@ -138,64 +139,6 @@ def _affordable(protocol: Protocol, labelled: Labelled) -> Protocol:
 def _setting(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     return name, value
-
-
-def _counts(protocol: Protocol, count: int, split: int, classes: int) -> list[int]:
-    """Training images of each class."""
-    if not protocol.rare:
-        return [count] * classes
-    return [count if c == split % classes else protocol.majority for c in range(classes)]
-
-
-def train_cell(name: str, count: int, split: int, workshop: Workshop) -> dict[str, Any]:
-    """All seeds of an arm on one choice of training images, or what they gave before."""
-    protocol = workshop.protocol
-    return workshop.cell(f"{name}__{count}__{split}__{protocol.seeds}", lambda: _train(name, count, split, workshop))
-
-
-def _train(name: str, count: int, split: int, workshop: Workshop) -> dict[str, Any]:
-    """All seeds of an arm on one choice of training images."""
-    protocol, labelled = workshop.protocol, workshop.labelled
-    arm, classes = parse_arm(name), len(labelled.classes)
-    chosen = choose(labelled.pool_labels, _counts(protocol, count, split, classes), split)
-    replaceable = np.ones(len(labelled.pool), dtype=bool)
-    if protocol.rare:
-        replaceable = labelled.pool_labels == split % classes
-    sets = {
-        (strong, source): workshop.views(strong, source, chosen if source is None else chosen[replaceable[chosen]])
-        for strong, source in arm.sets
-    }
-    test = workshop.test()
-    started_sec = time.process_time()
-    starts = [1000 * split + i for i in range(protocol.seeds)]
-    batches = [Batches(arm, chosen, labelled.pool_labels, replaceable, protocol, seed) for seed in starts]
-    dice = None
-    if protocol.model == "frozen":
-        scores = train_head(sets, batches, test, classes, protocol) == labelled.test_labels
-    else:
-        runs = [_run(sets, each, test, workshop, arm, seed) for each, seed in zip(batches, starts, strict=True)]
-        scores = np.stack([run[0] for run in runs])
-        dice = np.stack([run[1] for run in runs]) if protocol.model == "masks" else None
-    per_class = [scores[:, labelled.test_labels == c].mean(1) for c in range(classes)]
-    return {
-        "split": split,
-        "accuracies": [round(float(value), 5) for value in scores.mean(1)],
-        "accuracy": float(scores.mean()),
-        "per_class": [round(float(values.mean()), 5) for values in per_class],
-        "dice": None if dice is None else [round(float(value), 5) for value in dice.mean(1)],
-        "rare": float(per_class[split % classes].mean()) if protocol.rare else None,
-        "train_sec": round((time.process_time() - started_sec) / protocol.seeds, 3),
-    }
-
-
-def _run(sets: Sets, batches: Batches, test: Tensor, workshop: Workshop, arm: Arm, seed: int) -> NDArray[np.float64]:
-    """What a network trained from scratch scores on each test image, [1, T]: 0 or 1; or, [2, T]: IoU and Dice."""
-    protocol, labelled = workshop.protocol, workshop.labelled
-    if protocol.model == "masks":
-        return train_masks(sets, batches, test, protocol, seed, arm.strong)
-    classes, cutmix = len(labelled.classes), arm.strong == "cutmix"
-    right = train_scratch(sets, batches, test, classes, protocol, seed, cutmix=cutmix) == labelled.test_labels
-    return np.asarray(right.astype(float))[None]
 
 
 def _runs(cells: Cells) -> list[Row]:

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks._plots import STYLE
-from benchmarks.downstream.protocol import parse_arm
-from benchmarks.downstream.statistics import cells_of, deciding, differences
 from singan_aug.pyramid.sizes import DEFAULT_START
+from singan_aug.trial.protocol import parse_arm
+from singan_aug.trial.statistics import cells_of, deciding, differences
 
 __all__ = ["draw"]
 

@@ -14,8 +14,10 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks._result import RESULTS, Row, say
-from benchmarks.downstream.protocol import SINGAN, parse_arm
-from benchmarks.downstream.statistics import (
+from benchmarks.report import PAGE
+from singan_aug.pyramid.sizes import DEFAULT_START
+from singan_aug.trial.protocol import SINGAN, parse_arm
+from singan_aug.trial.statistics import (
     Cells,
     accuracies,
     cells_of,
@@ -24,8 +26,6 @@ from benchmarks.downstream.statistics import (
     from_best,
     holm,
 )
-from benchmarks.report import PAGE
-from singan_aug.pyramid.sizes import DEFAULT_START
 
 __all__ = ["DECISIONS", "FIGURES", "decisions", "figures", "section"]
 

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from benchmarks._result import RESULTS, Row, say, write
-from benchmarks.downstream.__main__ import train_cell
-from benchmarks.downstream.data import Labelled, read
-from benchmarks.downstream.protocol import SUITES, Protocol
-from benchmarks.downstream.workshop import Workshop
+from benchmarks.downstream.protocol import SUITES
+from singan_aug.trial.cells import train_cell
+from singan_aug.trial.data import Labelled, read
+from singan_aug.trial.protocol import Protocol
+from singan_aug.trial.workshop import Workshop
 
 __all__ = ["ELASTIC", "VARIANTS", "halves"]
 

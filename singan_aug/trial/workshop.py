@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,21 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks._result import say
-from benchmarks.downstream.data import Labelled
-from benchmarks.downstream.networks import Lite0
-from benchmarks.downstream.protocol import Protocol
-from benchmarks.downstream.views import Cost, Fitted, bank, strengthened
+from singan_aug.trial.data import Labelled
+from singan_aug.trial.protocol import Protocol
+from singan_aug.trial.views import Cost, Fitted, bank, strengthened
 
 __all__ = ["Workshop"]
 
 Indices = NDArray[np.int64]
 BATCH = 32  # images that the frozen network sees at once
+
+
+class Features(typing.Protocol):
+    """A network that is frozen and looked through."""
+
+    def features(self, unit: Tensor) -> Tensor:
+        """[N, D] of images [N, C, H, W] in [0, 1]."""
 
 
 class Workshop:
@@ -32,11 +38,19 @@ class Workshop:
     Args:
         folder: one for each digest of a protocol, made if missing.
         network: what images are seen through; None: networks are trained on pixels.
+        say: told what took long.
     """
 
-    def __init__(self, protocol: Protocol, labelled: Labelled, network: Lite0 | None, folder: Path) -> None:
+    def __init__(
+        self,
+        protocol: Protocol,
+        labelled: Labelled,
+        network: Features | None,
+        folder: Path,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.protocol, self.labelled = protocol, labelled
-        self._network, self._folder = network, folder / protocol.digest()
+        self._network, self._folder, self._say = network, folder / protocol.digest(), say
         self._held: dict[str, dict[str, Tensor]] = {}
         self._fitted: Fitted = {}
         (self._folder / "cells").mkdir(parents=True, exist_ok=True)
@@ -60,7 +74,7 @@ class Workshop:
         started_sec = time.process_time()
         views = self._kept(name, needed, make)
         if (took_sec := time.process_time() - started_sec) > 1:
-            say(f"{name}: views of {len(needed)} images, {took_sec:.0f} process-seconds")
+            self._say(f"{name}: views of {len(needed)} images, {took_sec:.0f} process-seconds")
         return views
 
     def cell(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,14 +13,15 @@ from numpy.typing import NDArray
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from benchmarks.downstream.protocol import MIX_RATIO, OTHER_PRESETS, TURNS, Protocol
-from singan_aug import Pyramid, fit, reconstruct
+from singan_aug.fitting import fit
 from singan_aug.images import Pixels, pixels_to_pil, to_signed, to_unit
 from singan_aug.presets import preset
+from singan_aug.pyramid import Pyramid, reconstruct
 from singan_aug.pyramid.drawing import trace
 from singan_aug.pyramid.sizes import start_scale_at
+from singan_aug.trial.protocol import MIX_RATIO, OTHER_PRESETS, TURNS, Protocol
 
-__all__ = ["Cost", "Fitted", "bank", "strengthened"]
+__all__ = ["SAMPLERS", "Cost", "Fitted", "bank", "strengthened"]
 
 SHARES = {
     "coarse": 0.0,
@@ -31,6 +31,7 @@ SHARES = {
 }  # of the way from the coarsest start scale to the finest
 CROP_SCALE = (0.5, 1.0)
 Cost = dict[str, list[float]]
+SAMPLERS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {}  # sources that others bring
 Fitted = dict[tuple[str, int], Pyramid]  # of a preset, to an image of the pool
 Views = NDArray[np.uint8]  # [images, views, H, W, C]
 
@@ -42,16 +43,12 @@ def bank(image: Pixels, index: int, source: str, protocol: Protocol, cost: Cost,
     """
     if source == "duplicates":
         return np.repeat(image[None], protocol.views, 0)
-    if source == "gpnn":
-        try:
-            sample: Callable[..., torch.Tensor] = importlib.import_module("benchmarks._gpnn").sample
-        except ModuleNotFoundError:
-            raise SystemExit("expected benchmarks/_gpnn.py for the source gpnn, and found none") from None
+    if source in SAMPLERS:
         started_sec = time.process_time()
         numbers = torch.Generator().manual_seed(index)
         count = round(protocol.views * MIX_RATIO)  # a sample takes seconds, and no more of them are seen
-        made = torch.cat([to_unit(sample(to_signed(image[..., :3]), numbers)) for _ in range(count)])
-        cost.setdefault("gpnn_ms", []).append((time.process_time() - started_sec) * 1000 / count)
+        made = torch.cat([to_unit(SAMPLERS[source](to_signed(image[..., :3]), numbers)) for _ in range(count)])
+        cost.setdefault(f"{source}_ms", []).append((time.process_time() - started_sec) * 1000 / count)
         return _bytes(made, np.repeat(image[..., 3:][None], count, 0))
     name, start = source.split("_", 1) if source.startswith(OTHER_PRESETS) else ("fast", source)
     pyramid = fitted.get((name, index)) or fitted.setdefault((name, index), _fitted(image, name, protocol, cost))

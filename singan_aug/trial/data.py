@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.downstream.protocol import Protocol
 from singan_aug.errors import ImageError
 from singan_aug.images import IMAGE_SUFFIXES, Pixels, load_image, quiet_decoding, resize_mask, resize_pixels
+from singan_aug.trial.protocol import Protocol
 
 __all__ = ["Labelled", "alike_groups", "choose", "read"]
 

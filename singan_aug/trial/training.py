@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.downstream.networks import FoldedUNet, SmallNetwork, TinyUNet
-from benchmarks.downstream.protocol import Arm, Protocol
+from singan_aug.trial.networks import FoldedUNet, SmallNetwork, TinyUNet
+from singan_aug.trial.protocol import Arm, Protocol
 
 __all__ = ["Batches", "train_head", "train_masks", "train_scratch"]
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from benchmarks._result import Row
-from benchmarks.downstream.protocol import parse_arm
+from singan_aug.errors import ConfigError
+from singan_aug.trial.protocol import parse_arm
 
 __all__ = [
     "Cells",
@@ -25,6 +24,7 @@ __all__ = [
     "paired",
 ]
 
+Row = dict[str, Any]
 Cells = dict[tuple[str, int], list[dict[str, Any]]]  # of an arm and a count, one for each split
 
 
@@ -43,6 +43,10 @@ def paired(one: Sequence[float], other: Sequence[float]) -> Difference:
 
     Two splits at least; where all differences are equal the interval is a point.
     """
+    try:
+        from scipy import stats
+    except ModuleNotFoundError:
+        raise ConfigError('intervals need scipy: pip install "singan-aug[bench]"') from None
     differences = np.subtract(one, other)
     mean = float(differences.mean())
     if np.ptp(differences) < 1e-12:
