@@ -23,6 +23,7 @@ __all__ = [
     "Outline",
     "Shape",
     "Size",
+    "added_polygons",
     "checked_number",
     "checked_polygons",
     "checked_runs",
@@ -274,3 +275,14 @@ def joined(polygons: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     path = np.concatenate([*closed, *way_back])
     kept = [True, *(bool((a != b).any()) for a, b in pairwise(path))]
     return path[kept]
+
+
+def added_polygons(outline: Outline) -> list[NDArray[np.int64]]:
+    """Its borders, each [K, 2], for formats that add polygons up: one along all of them where holes must be cut."""
+    borders = polygons_of(outline)
+    return [joined(borders)] if any(_turns_left(border) for border in borders) else borders
+
+
+def _turns_left(border: NDArray[np.int64]) -> bool:
+    x, y = border.T
+    return bool((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() < 0)

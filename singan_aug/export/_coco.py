@@ -16,13 +16,11 @@ from torch import Tensor
 
 from singan_aug.annotations import (
     Coco,
-    Outline,
+    added_polygons,
     counted,
     encode_rle,
-    joined,
     match_coco,
     places,
-    polygons_of,
     read_coco,
 )
 from singan_aug.errors import ConfigError, LabelError
@@ -145,25 +143,17 @@ def _coco_record(each: Carried, carrier: Carrier) -> dict[str, Any]:
     if each.outline is not None and each.box is not None:
         x1, y1, x2, y2 = each.box
         record |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": int(each.outline.sum())}
-        record["segmentation"] = _polygons(each.outline) if each.shape.polygons else encode_rle(each.outline)
+        record["segmentation"] = (
+            [polygon.reshape(-1).tolist() for polygon in added_polygons(each.outline)]
+            if each.shape.polygons
+            else encode_rle(each.outline)
+        )
     if record.get("keypoints"):
         values = np.asarray(record["keypoints"], dtype=np.float64).reshape(-1, 3)
         values = _carried_keypoints(values, carrier.field())
         record["keypoints"] = [int(v) if v == int(v) else v for v in values.reshape(-1).tolist()]
         record["num_keypoints"] = int((values[:, 2] > 0).sum())
     return record
-
-
-def _polygons(outline: Outline) -> list[list[int]]:
-    """COCO adds polygons up, so holes are cut in one that goes along all borders."""
-    borders = polygons_of(outline)
-    holes = any(_turns_left(border) for border in borders)
-    return [border.reshape(-1).tolist() for border in ([joined(borders)] if holes else borders)]
-
-
-def _turns_left(border: NDArray[np.int64]) -> bool:
-    x, y = border.T
-    return bool((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() < 0)
 
 
 def _carried_keypoints(values: NDArray[np.float64], field: Tensor) -> NDArray[np.float64]:

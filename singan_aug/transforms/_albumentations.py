@@ -26,8 +26,11 @@ __all__ = ["IS_SUCCESSOR", "SeededTransform", "transforms_interface"]
 IS_SUCCESSOR = hasattr(A.BasicTransform, "sample_parameters")
 
 
-class SeededTransform(A.ImageOnlyTransform):
-    """A transform whose one parameter is a seed from the generator that Compose hands out, or the worker's."""
+class SeededTransform(A.DualTransform):
+    """A transform whose one parameter is a seed from the generator that Compose hands out, or the worker's.
+
+    A `DualTransform`, for wrappers such as Ultralytics' hand labels to no other.
+    """
 
     def __init__(self, p: float) -> None:
         super().__init__(p=p)
