@@ -40,10 +40,18 @@ __all__ = [
     "Sizes",
 ]
 
-Positive = Annotated[int, Field(ge=1)]
+# All numbers are bounded: a config may come out of a stranger's store, and draws are made with it.
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Side = Annotated[int, Field(ge=8, le=65_536)]  # in pixels
+Width = Annotated[int, Field(ge=1, le=4096)]  # channels
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
-NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]  # -0.0 is 0.0
+# Of these and those above, -0.0 becomes 0.0.
+NonNegative = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
+Blur = Annotated[NonNegative, Field(le=100)]  # standard deviation in pixels
+Shift = Annotated[NonNegative, Field(le=10_000)]  # in pixels
+Step = Annotated[int, Field(ge=0, le=10_000)]  # in pixels
+Passes = Annotated[int, Field(ge=0, le=1000)]
 
 INVALID = "invalid FitConfig: "
 # The leaves that some losses alone have; a loss that is not named here may have any of them.
@@ -88,8 +96,8 @@ class Part(BaseModel):
 class Sizes(Part):
     """Sizes of the scales (pyramid/sizes.py)."""
 
-    coarsest_px: Annotated[int, Field(ge=8)] = 25  # short side of the coarsest scale
-    finest_px: Annotated[int, Field(ge=16)] = 250  # long side of the finest scale, at most
+    coarsest_px: Side = 25  # short side of the coarsest scale
+    finest_px: Annotated[Side, Field(ge=16)] = 250  # long side of the finest scale, at most
     scale_factor: Annotated[float, Field(gt=0.1, lt=0.96)] = 0.75  # nominal ratio between neighbouring scales
     resample: str = "bicubic"  # registered resampling between scales (pyramid/resample.py)
 
@@ -105,9 +113,9 @@ class Networks(Part):
 
     block: str = "conv"  # registered architecture of one layer (pyramid/generated/blocks.py)
     layers: Annotated[int, Field(ge=2, le=16)] = 5  # layers of each network, head and tail included
-    width: Positive = 32  # channels of the coarsest scale
-    width_max: Positive = 128  # channels are never more
-    width_doubles_every: Annotated[int, Field(ge=0)] = 4  # scales after which the width doubles; 0: never
+    width: Width = 32  # channels of the coarsest scale
+    width_max: Width = 128  # channels are never more
+    width_doubles_every: Annotated[int, Field(ge=0, le=1000)] = 4  # scales after which the width doubles; 0: never
     batch_norm: bool = True  # BatchNorm after each hidden convolution
     padding: str = "zeros"  # what surrounds a generator's input: zeros, reflect or replicate
 
@@ -116,7 +124,7 @@ class Noise(Part):
     """What enters the coarsest scale, and how strong noise is (pyramid/noise.py)."""
 
     anchor: str = "none"  # registered image under the coarsest scale's noise: none, or the blurred source
-    anchor_blur_px: NonNegative = 0.0  # standard deviation of that blur, in pixels of the coarsest scale
+    anchor_blur_px: Blur = 0.0  # standard deviation of that blur, in pixels of the coarsest scale
     noise_coarsest: NonNegative = 1.0  # amplitude at the coarsest scale
     noise_coarsest_shared: bool = True  # one channel of noise there, repeated to all
     amplitude: str = "global"  # registered rule for the amplitude at every other scale
@@ -184,15 +192,15 @@ class Copied(Part):
     """Scales that copy patches of the source: true detail, and origins that labels follow (pyramid/copied/)."""
 
     patch_px: Annotated[int, Field(ge=1, le=31)] = 5  # side of the patches that are compared; odd
-    descriptor_dims: Positive = 16  # principal components in which patches are compared
-    completeness: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 5e-3  # alpha; smaller uses more of the source
+    descriptor_dims: Annotated[Positive, Field(le=4096)] = 16  # principal components in which patches are compared
+    completeness: Annotated[NonNegative, Field(gt=0.0)] = 5e-3  # alpha; smaller uses more of the source
     match_tolerance: NonNegative = 1e-2  # squared difference (in [-1, 1]) up to which a place is not improved
-    shift_px: NonNegative = 2.0  # standard deviation of the shift where a draw starts, in pixels of that scale
+    shift_px: Shift = 2.0  # standard deviation of the shift where a draw starts, in pixels of that scale
     shift_decay: Fraction = 1.0  # factor of the shift for each scale further up that a draw starts
-    shift_cells: Positive = 2  # cells of the random field of shifts along the short side
-    shift_step_px: Annotated[int, Field(ge=0)] = 3  # shifts are rounded to this, so that regions move as one; 0: not
-    seam_passes: Annotated[int, Field(ge=0)] = 0  # passes that lay seams where they show least; 0: where they fall
-    seam_blend_px: NonNegative = 3.0  # low frequencies of neighbouring pieces are blended so far; 0: exact copies
+    shift_cells: Annotated[Positive, Field(le=256)] = 2  # cells of the random field of shifts along the short side
+    shift_step_px: Step = 3  # shifts are rounded to this, so that regions move as one; 0: not
+    seam_passes: Passes = 0  # passes that lay seams where they show least; 0: where they fall
+    seam_blend_px: Blur = 3.0  # low frequencies of neighbouring pieces are blended so far; 0: exact copies
 
     @model_validator(mode="after")
     def _patches_have_a_middle(self) -> Copied:

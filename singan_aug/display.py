@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+import unicodedata
+from collections.abc import Iterable
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,25 +23,60 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from singan_aug import dataset
 
-__all__ = ["Display", "ProgressBar", "complain", "duration", "file_size", "say", "show_json", "show_table"]
+__all__ = [
+    "Display",
+    "ProgressBar",
+    "be_quiet",
+    "complain",
+    "duration",
+    "file_size",
+    "printable",
+    "say",
+    "show_json",
+    "show_table",
+]
 
-WIDEST = 10_000  # columns of a table: it is as wide as its cells are, never folded
+LINE_SEC = 60.0  # without a terminal, progress is told at every percent, or after so long
+
+MEASURED = 100  # rows of a table
 
 _err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+_quiet = False
+
+
+def be_quiet(quiet: bool) -> None:
+    """Whether `say` and progress are silent from now on."""
+    global _quiet
+    _quiet = quiet
+
+
+def printable(text: str) -> str:
+    """Text of unknown origin for a terminal: whatever could command it, or hide in it, is spelled out."""
+    return "".join(_spelled(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
+
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, formatting (as right-to-left overrides), lone surrogates, breaks
+
+
+def _spelled(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python reads a byte of a file name that is no UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def complain(message: str) -> None:
     """One line on stderr, under the command's name."""
-    _err.print(f"singan-aug: {message}")
+    _err.print(f"singan-aug: {printable(message)}")
 
 
 def say(message: str) -> None:
-    """One line on stdout."""
-    typer.echo(message)
+    """Lines on stdout; nothing where the command is to be quiet."""
+    if not _quiet:
+        typer.echo("\n".join(map(printable, message.split("\n"))))
 
 
 def show_json(value: Any) -> None:
@@ -45,7 +85,7 @@ def show_json(value: Any) -> None:
 
 
 class Display:
-    """Progress on stderr: bars in a terminal, one line for each image elsewhere."""
+    """Progress on stderr: bars in a terminal, a line for each percent or minute elsewhere."""
 
     def __init__(self) -> None:
         self._bars = Progress(
@@ -57,8 +97,9 @@ class Display:
             TimeRemainingColumn(),
             console=_err,
             transient=True,
-            disable=not _err.is_terminal,
+            disable=_quiet or not _err.is_terminal,
         )
+        self._lines = _Lines("images")
         self._overall: TaskID | None = None
         self._running: dict[Path, TaskID] = {}
         self._shares: dict[Path, float] = {}
@@ -81,7 +122,7 @@ class Display:
                     self._overall = self._bars.add_task("all images", total=len(event.todo), state=self._state())
             case dataset.Progress(path, step):
                 if path not in self._running:
-                    self._running[path] = self._bars.add_task(path.name, total=1.0, state="")
+                    self._running[path] = self._bars.add_task(printable(path.name), total=1.0, state="")
                 state = f"scale {step.scale + 1}/{step.scales} step {step.step}/{step.steps}"
                 state += " (second attempt)" if step.attempt else ""
                 self._bars.update(self._running[path], completed=step.share, state=state)
@@ -96,25 +137,44 @@ class Display:
                     complain(f"{path}: {event.message}")
                 elif event.notes:
                     complain(f"{path}: {', '.join(event.notes)}")
-                if status == "fitted" and not _err.is_terminal:
-                    complain(f"fitted {path} in {duration(event.process_sec)}")
                 self._advance()
 
     def _advance(self) -> None:
         if self._overall is not None:
+            self._lines.show(self._done, len(self._waiting), self._done + sum(self._shares.values()))
             self._bars.update(self._overall, completed=self._done + sum(self._shares.values()), state=self._state())
 
     def _state(self) -> str:
         return f"{self._done}/{len(self._waiting)} images"
 
 
+class _Lines:
+    """Progress for a log: a line for each percent, or where a minute has passed; none in a terminal, or if quiet."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._percent = what, 0
+        self._started_sec = self._told_sec = time.monotonic()
+
+    def show(self, done: int, total: int, exactly: float) -> None:
+        if _quiet or _err.is_terminal or not total:
+            return
+        share, now_sec = exactly / total, time.monotonic()
+        percent = 100 if done >= total else min(99, int(100 * share))
+        if percent <= self._percent and now_sec - self._told_sec < LINE_SEC:
+            return
+        self._percent, self._told_sec = percent, now_sec
+        left = duration((now_sec - self._started_sec) * (1 - share) / share) if share else "an unknown time"
+        complain(f"{done} of {total} {self._what} ({percent} %), about {left} left")
+
+
 class ProgressBar:
-    """One bar on stderr in a terminal, nothing elsewhere."""
+    """One bar on stderr in a terminal, a line for each percent or minute elsewhere."""
 
     def __init__(self, title: str) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal)
+        self._bar = Progress(*columns, console=_err, transient=True, disable=_quiet or not _err.is_terminal)
         self._task = self._bar.add_task(title, total=None)
+        self._lines = _Lines(title)
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -126,6 +186,7 @@ class ProgressBar:
     def show(self, done: int, total: int) -> None:
         """How far it has come."""
         self._bar.update(self._task, completed=done, total=total)
+        self._lines.show(done, total, done)
 
 
 def duration(seconds: float) -> str:
@@ -149,9 +210,11 @@ def file_size(count: int) -> str:
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
-def show_table(columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout, one line for each row however wide."""
-    table = Table(*columns, box=None)
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=WIDEST).print(table)
+def show_table(columns: list[str], rows: Iterable[list[str]]) -> None:
+    """A table on stdout, one line for each row however wide. The first rows decide how wide columns are."""
+    rows = ([printable(cell) for cell in row] for row in rows)
+    first = [columns, *islice(rows, MEASURED)]
+    widths = [max(map(cell_len, cells)) for cells in zip(*first, strict=True)]
+    for row in chain(first, rows):
+        cells = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        typer.echo("  ".join(cells).rstrip())

@@ -38,6 +38,7 @@ from singan_aug.errors import (
     ConfigError,
     CorruptPyramidError,
     MissingPyramidError,
+    StartScaleError,
     StoreFormatError,
     StoreWriteError,
 )
@@ -335,6 +336,90 @@ def test_any_altered_byte_of_the_index_is_an_error(full: DirectoryStore) -> None
     assert draw_bank(full, variants=1).variants == 2  # of nothing is kept
 
 
+def _forged(path: Path, header: dict[str, Any], **fields: int) -> None:
+    """Write another header, or other fields into the first entry, and the checksum that fits them."""
+    data = path.read_bytes()
+    file = _file.BankFile(path)
+    (length,) = _file.LENGTH.unpack_from(data)
+    values = {**json.loads(data[8 : 8 + length]), **header}
+    del values["checksum"]
+    table = np.frombuffer(data[8 + length : file.slots_at], _file.TABLE).copy()
+    for name, value in fields.items():
+        table[name][0] = value
+    values["checksum"] = _file.guard(values, table.tobytes())
+    head = json.dumps(values).encode().ljust(length)
+    assert len(head) == length
+    path.write_bytes(data[:8] + head + table.tobytes() + data[file.slots_at :])
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"header": {"variants": 10**9}},
+        {"header": {"variants": 0}},
+        {"header": {"variants": True}},
+        {"header": {"entries": 10**12}},
+        {"header": {"entries": -1}},
+        {"header": {"entries": 1.5}},
+        {"header": {"start_scales": []}},
+        {"header": {"start_scales": ["fin"]}},
+        {"header": {"start_scales": [10**9]}},
+        {"header": {"seed": -1}},
+        {"height": 2**31},
+        {"height": 0},
+        {"width": 2**32 - 1},
+        {"channels": 255},
+        {"turn_code": 8},
+        {"start_scale": 9},
+        {"scales": 65535},
+        {"pixels_at": 2**63},
+        {"pixels_at": 0},
+    ],
+    ids=str,
+)
+def test_numbers_made_to_harm_are_refused(full: DirectoryStore, forged: dict[str, Any]) -> None:
+    _forged(full.bank_path, {})
+    assert Bank(full).check() == (12, 0, 0)  # a forgery of what is true is taken
+    _forged(full.bank_path, forged.get("header", {}), **{k: v for k, v in forged.items() if k != "header"})
+    with pytest.raises(CorruptPyramidError, match="bank --rm"):
+        Bank(full).check()
+
+
+def test_a_bank_cut_short_or_replaced_in_place_ends_no_reader(full: DirectoryStore) -> None:
+    bank, whole = Bank(full), _bytes(full)
+    assert bank.variant(KEY, 0, 1) is not None
+    opened = bank._file
+    assert opened is not None
+    with full.bank_path.open("r+b") as file:
+        file.truncate(200)
+    assert all(opened.variant(row, place) is None for row in range(len(opened)) for place in range(3))
+    with pytest.warns(RuntimeWarning, match="nothing is taken from the bank"):
+        assert bank.variant(KEY, 0, 1) is None
+    full.bank_path.write_bytes(whole)
+    assert bank.variant(KEY, 0, 1) is not None
+    other = full.root.parent / "other"
+    shutil.copytree(full.root, other)
+    draw_bank(DirectoryStore(other), seed=5, drop=True)
+    full.bank_path.write_bytes((other / "variants.bank").read_bytes())
+    assert bank.spec == BankSpec(3, (0, -1), 5)
+
+
+def test_no_bank_is_drawn_through_a_link(full: DirectoryStore) -> None:
+    elsewhere, before = full.root.parent / "elsewhere", _bytes(full)
+    full.bank_path.rename(elsewhere)
+    full.bank_path.symlink_to(elsewhere)
+    with pytest.raises(StoreWriteError, match="is a link"):
+        draw_bank(full, refresh=1.0)
+    assert elsewhere.read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_in_place_of_a_bank_hangs_nobody(empty: DirectoryStore) -> None:
+    os.mkfifo(empty.bank_path)
+    with pytest.raises(CorruptPyramidError, match="no regular file"):
+        Bank(empty).variant(KEY, 0, 1)
+
+
 def test_a_bank_of_a_newer_format_is_refused(full: DirectoryStore) -> None:
     full.bank_path.write_bytes(_bytes(full).replace(b'"format_version": 1', b'"format_version": 9'))
     with pytest.raises(StoreFormatError, match="newer singan-aug"):
@@ -349,16 +434,49 @@ def test_more_variants_and_start_scales_keep_what_is_drawn(full: DirectoryStore)
     report = draw_bank(full, variants=4)
     assert (report.drawn, report.variants) == (4, 16)
     assert first < _seeds(full)
-    report = draw_bank(full, start_scales=[-1])
+    report = draw_bank(full, start_scales=[-1], drop=True)
     assert (report.drawn, report.variants) == (0, 8)
     assert _seeds(full) == set()
     assert fine < _seeds(full, start_scale=-1)
-    assert draw_bank(full, variants=1).variants == 2
+    assert draw_bank(full, variants=1, drop=True).variants == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "lost"),
+    [({"variants": 1}, 8), ({"start_scales": [0]}, 6), ({"seed": 1}, 12), ({"variants": 4, "start_scales": [-1]}, 6)],
+    ids=str,
+)
+def test_what_is_drawn_is_never_dropped_unasked(full: DirectoryStore, asked: dict[str, Any], lost: int) -> None:
+    before = _bytes(full)
+    assert plan_bank(full, **asked).dropped == lost
+    with pytest.raises(ConfigError, match=rf"would drop {lost} variants.*--yes"):
+        draw_bank(full, **asked)
+    assert _bytes(full) == before
+    draw_bank(full, **asked, drop=True)
+    assert plan_bank(full, **asked).dropped == 0
+
+
+def test_start_scales_that_no_pyramid_has_change_nothing(full: DirectoryStore) -> None:
+    before = _bytes(full)
+    for drop in (False, True):
+        with pytest.raises(StartScaleError, match=r"expected a start scale in 0\.\."):
+            draw_bank(full, start_scales=[77], drop=drop)
+    assert _bytes(full) == before
+
+
+def test_variants_of_a_pyramid_that_cannot_be_read_stay(full: DirectoryStore) -> None:
+    manifest = full.root / "pyramids" / KEY[:2] / KEY / "manifest.json"
+    whole, seeds = manifest.read_bytes(), _seeds(full)
+    manifest.write_bytes(whole[:-1])
+    report = draw_bank(full, variants=4)
+    assert [key for key, _ in report.failed] == [KEY]
+    manifest.write_bytes(whole)
+    assert _seeds(full) == seeds
 
 
 def test_another_seed_gives_other_variants(full: DirectoryStore) -> None:
     before = _seeds(full)
-    assert draw_bank(full, seed=1).drawn == 12
+    assert draw_bank(full, seed=1, drop=True).drawn == 12
     assert not before & _seeds(full)
 
 
@@ -385,7 +503,7 @@ def test_a_pyramid_without_the_start_scale_does_not_stop_the_others(empty: Direc
     report = draw_bank(empty, variants=1, start_scales=[1])
     assert (report.drawn, [name for name, _ in report.failed]) == (2, [str(key)])
     assert "expected a start scale in 0..0" in report.failed[0][1]
-    assert draw_bank(empty, variants=1, start_scales=[0, -1]).failed == ()
+    assert draw_bank(empty, variants=1, start_scales=[0, -1], drop=True).failed == ()
     assert Bank(empty).start_scales(str(key)) == (0,)
 
 
@@ -491,12 +609,12 @@ def test_it_is_drawn_in_the_background_and_leaving_stops_it(empty: DirectoryStor
             time.sleep(0.01)
     assert not background.busy
     assert 0 < Bank(empty).count(KEY, 0) < 2000
-    assert draw_bank(empty, variants=2).variants == 4
+    assert draw_bank(empty, variants=2, drop=True).variants == 4
 
 
 def test_what_goes_wrong_in_the_background_is_a_warning(tmp_path: Path) -> None:
     background = BackgroundBank(DirectoryStore(tmp_path))
-    with pytest.warns(RuntimeWarning, match="singan-aug fit"), background:
+    with pytest.warns(RuntimeWarning, match="expected a store"), background:
         background.wait()
 
 
@@ -523,9 +641,9 @@ def test_the_command_draws_refreshes_and_removes(empty: DirectoryStore, run: Cal
     assert 0 < len(_bytes(empty)) - planned["bytes"] < 1000
     assert json.loads(run("bank", *at, "--dry-run", "--json").stdout)["to_draw"] == 0
     assert "2 variants drawn" in run("bank", *at, "--refresh", 0.5).stdout
-    assert run("bank", *at, "--rm").exit_code == 0
+    assert run("bank", *at, "--rm", "--yes").exit_code == 0
     assert not empty.bank_path.exists()
-    assert run("bank", *at, "--rm").exit_code == 1
+    assert run("bank", *at, "--rm", "--yes").exit_code == 1
 
 
 @pytest.mark.parametrize(
@@ -538,9 +656,26 @@ def test_wrong_usage_is_exit_code_2(fitted: DirectoryStore, run: Callable[..., R
 
 
 def test_a_failed_pyramid_is_named_and_exit_code_1(empty: DirectoryStore, run: Callable[..., Result]) -> None:
-    result = run("bank", "--cache", empty.root, "--start-scale", 7, "--variants", 1)
+    manifest = empty.root / "pyramids" / KEY[:2] / KEY / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-1])
+    result = run("bank", "--cache", empty.root, "--variants", 1)
     assert result.exit_code == 1
-    assert all(f"singan-aug: {key}: expected a start scale" in result.stderr for key in KEYS.values())
+    assert f"singan-aug: {KEY}: " in result.stderr
+    assert "1 variants drawn" in result.stdout
+
+
+def test_the_command_drops_nothing_without_a_yes(full: DirectoryStore, run: Callable[..., Result]) -> None:
+    at, before = ("--cache", full.root), _bytes(full)
+    for wanted in (["--variants", 1], ["--rm"], ["--start-scale", 77], ["--start-scale", 77, "--yes"]):
+        result = run("bank", *at, *wanted)
+        assert result.exit_code == 2, wanted
+        assert len(result.stderr.splitlines()) == 1
+    assert "12 variants" in run("bank", *at, "--rm", "--dry-run").stdout
+    assert json.loads(run("bank", *at, "--variants", 1, "--dry-run", "--json").stdout)["dropped"] == 8
+    assert "8 that are drawn would be dropped" in run("bank", *at, "--variants", 1, "--dry-run").stdout
+    assert _bytes(full) == before
+    assert run("bank", *at, "--variants", 1, "--yes").exit_code == 0
+    assert Bank(full).check() == (4, 0, 0)
 
 
 def test_verify_reads_the_bank_too(full: DirectoryStore, run: Callable[..., Result]) -> None:

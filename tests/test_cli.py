@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import xxhash
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -150,7 +152,7 @@ def test_a_missing_path_ends_with_2_and_is_named(tmp_path: Path) -> None:
     [
         (["--preset", "quick"], "fast, learned, paper", "'quick'"),
         (["--device", "banana"], "cpu, cuda or cuda:N", "'banana'"),
-        (["--device", "cuda:99"], "CUDA devices", "'cuda:99'"),
+        (["--device", "cuda:99"], "CUDA device", "'cuda:99'"),
         (["--device", "mps"], "cpu", "'mps'"),
         (["--device", "meta"], "cpu", "'meta'"),
         (["--max-size", "24"], "25", "--max-size"),
@@ -253,8 +255,7 @@ def test_fit_says_what_it_did(photos: Path, tmp_path: Path) -> None:
     assert "3 fitted" in result.stdout
     assert "1 other files ignored" in result.stdout
     assert str(tmp_path / "store") in result.stdout
-    for name in PHOTOS:
-        assert f"singan-aug: fitted {photos / name} in " in result.stderr
+    assert "singan-aug: 3 of 3 images (100 %)" in result.stderr
     assert len(list(DirectoryStore(tmp_path / "store").keys())) == 3
 
 
@@ -371,7 +372,7 @@ def test_draw_writes_variants_of_the_images_size(fitted: DirectoryStore, photos:
     pictures = _pictures(out)
     assert [(p.format, p.mode, p.size) for p in pictures] == [("PNG", "RGB", (34, 26))] * 3
     pyramid = fitted.load(_key_of(fitted, "stone.jpg"))
-    expected = [unit_to_pil(image).tobytes() for image in draw(pyramid, 3, seed=5)]
+    expected = [unit_to_pil(image).tobytes() for image in draw(pyramid, 3, "fine", seed=5)]  # as transforms do
     assert [picture.tobytes() for picture in pictures] == expected
 
 
@@ -422,7 +423,7 @@ def test_draw_from_a_turned_copy_gives_turned_variants(
     out = tmp_path / "out"
     assert _run("draw", on_its_side, "--cache", fitted.root, "-n", "1", "--out", out).exit_code == 0
     key = make_key(load_image(on_its_side).pixels, TINY)
-    drawn = draw(fitted.load(str(key)), 1)
+    drawn = draw(fitted.load(str(key)), 1, "fine")
     expected = turn_between(drawn, fitted.manifest(str(key)).turn_code, key.fingerprint.turn_code)
     (picture,) = _pictures(out)
     assert picture.size == (26, 34)
@@ -459,11 +460,12 @@ def test_a_file_that_is_no_image_is_named(fitted: DirectoryStore, photos: Path, 
 
 
 @pytest.mark.parametrize("command", ["draw", "show"])
-@pytest.mark.parametrize("target", ["ffff-none", "", "red fox"])
-def test_a_key_that_none_begins_with_ends_with_1(fitted: DirectoryStore, command: str, target: str) -> None:
+@pytest.mark.parametrize(("target", "code"), [("ffff-0", 1), ("-", 1), ("ffff-none", 2), ("", 2), ("red fox", 2)])
+def test_a_target_that_is_none_is_named(fitted: DirectoryStore, command: str, target: str, code: int) -> None:
+    """A key that is not there ends with 1, what is neither a file nor the digits of a key with 2."""
     result = _run(command, target, "--cache", fitted.root)
-    assert result.exit_code == 1
-    _one_line(result)
+    assert result.exit_code == code
+    assert repr(target) in _one_line(result)
 
 
 def test_a_folder_for_the_variants_that_cannot_be_made_ends_with_1(
@@ -485,7 +487,9 @@ def test_ls_lists_every_pyramid(fitted: DirectoryStore) -> None:
         (line,) = [line for line in result.stdout.splitlines() if key[:12] in line]
         assert fitted.manifest(key).name in line
         assert "34x26" in line
-    assert f"3 pyramids in {fitted.root}" in result.stdout
+        assert " fast " in line
+    size = sum(fitted.manifest(key).weights_bytes for key in fitted.keys()) / 1000
+    assert f"3 pyramids, {size:.1f} KB, in {fitted.root}" in result.stdout
 
 
 def test_a_table_is_as_wide_as_its_cells(capsys: pytest.CaptureFixture[str]) -> None:
@@ -494,11 +498,50 @@ def test_a_table_is_as_wide_as_its_cells(capsys: pytest.CaptureFixture[str]) -> 
     assert [line.split("  ")[0].strip() for line in lines] == ["name", "x" * 300, "a name"]
 
 
-def test_ls_of_a_store_that_does_not_exist_is_empty_and_makes_none(tmp_path: Path) -> None:
-    result = _run("ls", "--cache", tmp_path / "none")
+def test_the_digits_that_ls_shows_name_one_pyramid_each(store: DirectoryStore, photos: Path) -> None:
+    """Two fits of one image share 32 digits; what ls shows of each is told apart, by eye and by every command."""
+    options = ["--max-size", "30", "--seed", "3", "--jobs", "1"]
+    assert _run("fit", photos / "red fox.png", "--cache", store.root, *options).exit_code == 0
+    lines = [line.split() for line in _run("ls", "--cache", store.root).stdout.splitlines()[1:-1]]
+    assert len(lines) == len({words[0] for words in lines}) == 4
+    for words in lines:
+        shown = json.loads(_run("show", words[0], "--cache", store.root, "--json").stdout)
+        assert shown["name"].split()[-1] in " ".join(words)
+    (twin, other) = [line for line in map(" ".join, lines) if "red fox.png" in line]
+    assert ("finest_px=30 seed=3" in twin) != ("finest_px=30 seed=3" in other)
+    assert _run("rm", twin.split()[0], "--cache", store.root).exit_code == 0
+    assert len(list(store.keys())) == 3
+
+
+@pytest.mark.parametrize("order", ["key", "name", "date", "size", "preset"])
+def test_ls_sorts(fitted: DirectoryStore, order: str) -> None:
+    rows = json.loads(_run("ls", "--cache", fitted.root, "--sort", order, "--json").stdout)
+    by = {"name": "name", "date": "created_at", "size": "weights_bytes"}.get(order, "key")
+    values = [row[by] for row in rows]
+    assert values == sorted(values, reverse=order == "size") or order == "preset"
+    assert len(rows) == 3
+
+
+def test_ls_without_any_store_is_empty_and_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SINGAN_AUG_CACHE", raising=False)
+    monkeypatch.setattr("singan_aug.store.platformdirs.user_cache_path", lambda *_, **__: tmp_path / "none")
+    result = _run("ls")
     assert result.exit_code == 0
     assert "0 pyramids" in result.stdout
-    assert json.loads(_run("ls", "--cache", tmp_path / "none", "--json").stdout) == []
+    assert json.loads(_run("ls", "--json").stdout) == []
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+@pytest.mark.parametrize("command", [["ls"], ["verify"], ["rm", "--all"], ["show", "ab"], ["draw", "ab"], ["bank"]])
+def test_a_store_that_was_named_and_is_not_there_is_an_error(
+    command: list[str], how: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (tmp_path / "none", photos, photos / "red fox.png"):
+        monkeypatch.setenv("SINGAN_AUG_CACHE", str(place))
+        result = _run(*command, *(["--cache", place] if how == "option" else []))
+        assert result.exit_code == 2
+        assert f"expected a store at {place}" in _one_line(result)
     assert not (tmp_path / "none").exists()
 
 
@@ -526,8 +569,14 @@ def test_show_tells_what_is_known(fitted: DirectoryStore, photos: Path) -> None:
     shown = json.loads(_run("show", photos / "red fox.png", "--cache", fitted.root, "--json").stdout)
     assert shown == fitted.manifest(key).model_dump(mode="json", exclude={"descriptor"})
     text = _run("show", key[:10], "--cache", fitted.root).stdout
-    assert f'key: "{key}"' in text
-    assert 'name: "red fox.png"' in text
+    assert key in text
+    assert "red fox.png, 34x26" in text
+    lines = text.splitlines()
+    header = next(i for i, line in enumerate(lines) if "keeps boxes" in line)
+    kept = [line.split()[-2] for line in lines[header + 1 :]]
+    manifest = fitted.manifest(key)
+    assert kept == ["yes" if px <= 0.03 * 26 else "no" for px in manifest.displacement_px]
+    assert [line.split()[0] for line in lines[header + 1 :]] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("target", ["file", "key"])
@@ -619,7 +668,7 @@ def test_rm_refuses_digits_that_two_keys_begin_with(store: DirectoryStore) -> No
     _give_all_the_first_digit(store)
     result = _run("rm", "0", "--cache", store.root)
     assert result.exit_code == 1
-    assert "3 keys begin with '0'" in _one_line(result)
+    assert "3 pyramids begin so" in _one_line(result)
     assert len(list(store.keys())) == 3
 
 
@@ -635,16 +684,113 @@ def test_rm_of_nothing_named_removes_nothing(store: DirectoryStore) -> None:
     """As in `rm "$KEY"` where KEY is unset."""
     for name in ("grey.png", "stone.jpg"):
         store.remove(_key_of(store, name))
-    assert _run("rm", "", "--cache", store.root).exit_code in (1, 2)
+    for nothing in ("", "-"):
+        assert _run("rm", nothing, "--cache", store.root).exit_code == 1
     assert len(list(store.keys())) == 1
 
 
 def test_rm_all_leaves_an_empty_store(store: DirectoryStore) -> None:
-    result = _run("rm", "--all", "--cache", store.root)
+    result = _run("rm", "--all", "--yes", "--cache", store.root)
     assert result.exit_code == 0
     assert result.stdout.count("removed ") == 3
     assert list(store.keys()) == []
     assert "0 pyramids" in _run("ls", "--cache", store.root).stdout
+
+
+@pytest.mark.parametrize("several", [["--all"], ["0", "1"]], ids=" ".join)
+def test_rm_of_several_asks(store: DirectoryStore, several: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = list(store.keys())
+    arguments = several if several == ["--all"] else keys[:2]
+    result = _run("rm", *arguments, "--cache", store.root)
+    assert result.exit_code == 2
+    assert "--yes" in _one_line(result)
+    result = _run("rm", *arguments, "--dry-run", "--cache", store.root)
+    assert result.exit_code == 0
+    assert result.stdout.count("would remove ") == len(arguments) + (several == ["--all"]) * 2
+    assert list(store.keys()) == keys
+    monkeypatch.setattr("singan_aug.cli._app.sys", SimpleNamespace(stdin=_Terminal(), stderr=_Terminal()))
+    for answer in ("n", "y"):
+        result = CliRunner().invoke(cli.app, ["rm", *arguments, "--cache", str(store.root)], input=f"{answer}\n")
+        assert result.exit_code == (answer == "n")
+        assert (list(store.keys()) == keys) == (answer == "n")
+
+
+class _Terminal:
+    def isatty(self) -> bool:
+        return True
+
+
+def test_draw_and_show_write_over_nothing_else(fitted: DirectoryStore, photos: Path, tmp_path: Path) -> None:
+    draw_it = ["draw", photos / "red fox.png", "--cache", fitted.root, "-n", "1", "--out", tmp_path]
+    assert _run(*draw_it).exit_code == 0
+    assert _run(*draw_it).exit_code == 0  # the same file
+    (path,) = tmp_path.iterdir()
+    sheet_it = ["show", photos / "red fox.png", "--cache", fitted.root, "--sheet", path]
+    path.write_bytes(b"precious")
+    for command in (draw_it, sheet_it):
+        result = _run(*command)
+        assert result.exit_code == 2
+        assert str(path) in _one_line(result)
+        assert path.read_bytes() == b"precious"
+    elsewhere = tmp_path / "elsewhere.png"
+    elsewhere.write_bytes(b"precious")
+    path.unlink()
+    path.symlink_to(elsewhere)
+    assert _run(*draw_it).exit_code == 2
+    assert _run(*draw_it, "--force").exit_code == 0
+    assert elsewhere.read_bytes() == b"precious"
+    assert not path.is_symlink()
+
+
+EVIL = "\x1b]0;owned\x07\x1b[31m\u202egnp\u2028\x9b2J\r\nred.png"
+
+
+def test_no_control_character_reaches_a_terminal(store: DirectoryStore, tmp_path: Path) -> None:
+    key = _key_of(store, "red fox.png")
+    path = store.root / "pyramids" / key[:2] / key / "manifest.json"
+    values = json.loads(path.read_text()) | {"name": EVIL}
+    del values["manifest_checksum"]
+    guard = xxhash.xxh3_128_hexdigest(json.dumps(values, sort_keys=True).encode())
+    path.write_text(json.dumps({**values, "manifest_checksum": guard}, indent=2) + "\n")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / EVIL.replace("/", "")).write_bytes(b"no image")
+    at = ("--cache", store.root)
+    commands: list[tuple[object, ...]] = [("ls",), ("show", key), ("draw", key, "--out", tmp_path / "out"), ("rm", key)]
+    commands += [("fit", tmp_path / "in"), ("show", EVIL), ("show", key, f"--{EVIL}"), (EVIL,), ("ls", "--cache", EVIL)]
+    for command in commands:
+        result = _run(*command, *(() if "--cache" in command else at))
+        assert result.stdout + result.stderr
+        assert not {"\x1b", "\x07", "\u202e", "\u2028", "\x9b", "\r"} & set(result.stdout + result.stderr), command
+    assert all("\x1b" not in path.name for path in (tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        (["fitt"], "fit"),
+        (["ls", "--cahce", "x"], "--cache"),
+        (["draw"], "IMAGE_OR_KEY"),
+        (["fit", "x", "--jobs", "a"], "a"),
+    ],
+)
+def test_wrong_usage_is_one_line_with_what_was_meant(wrong: list[str], meant: str) -> None:
+    result = _run(*wrong)
+    assert result.exit_code == 2
+    assert meant in _one_line(result)
+    assert "--help" in result.stderr
+
+
+def test_quiet_says_nothing_but_what_went_wrong(photos: Path, tmp_path: Path) -> None:
+    at = ("--cache", tmp_path / "store", "--jobs", "1", "--quiet")
+    result = _run("fit", photos, *at)
+    assert (result.exit_code, result.output) == (0, "")
+    (tmp_path / "in.png").write_bytes(b"no image")
+    result = _run("fit", tmp_path / "in.png", *at)
+    assert result.exit_code == 1
+    assert "in.png" in _one_line(result)
+    result = _run("bank", *at, "--variants", "1")
+    assert (result.exit_code, result.output) == (0, "")
+    assert _run("ls", "--cache", tmp_path / "store").stdout
 
 
 def test_rm_removes_a_broken_entry(store: DirectoryStore) -> None:

@@ -709,7 +709,7 @@ def test_the_command(tmp_path: Path) -> None:
         (["--start-scale", "9"], 1, "expected a start scale in 0.."),
         (["--layout", "voc"], 2, "expected a layout"),
         (["--annotations", "nowhere.json"], 1, "cannot be read"),
-        (["--cache", "empty"], 1, "singan-aug fit"),
+        (["--cache", "empty"], 2, "expected a store"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

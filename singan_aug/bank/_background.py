@@ -47,12 +47,13 @@ class BackgroundBank:
         start_scales: Iterable[StartScale] | None = None,
         seed: int | None = None,
         jobs: int = 1,
+        drop: bool = False,
     ) -> None:
         store = open_store(store) if not isinstance(store, Store) else store
         spec = resolved_spec(store, variants, start_scales, seed, None)
         self._command = [sys.executable, "-P", "-m", "singan_aug", "bank", "--cache", store.location]
         self._command += [f"--jobs={jobs}", f"--variants={spec.variants}", f"--seed={spec.seed}"]
-        self._command += [f"--start-scale={scale}" for scale in spec.start_scales]
+        self._command += [f"--start-scale={scale}" for scale in spec.start_scales] + ["--yes"] * drop
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> BackgroundBank:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,15 @@ REOPEN_SEC = 1.0  # how often a reader looks whether there is another file
 class Bank:
     """The variants that a store holds ready. Reading locks nothing; a bank may be drawn or refreshed meanwhile.
 
-    It pickles and survives a fork; each process maps the file for itself and shares its pages. Constructing one touches
-    nothing, and without a file it is an empty one, until there is a file: it looks again after a second.
-    Every method raises `CorruptPyramidError` and `StoreFormatError` for a file that is no bank of this version.
+    It pickles and survives a fork; processes share what the system caches of the file. Constructing one touches
+    nothing, and without a file it is an empty one, until there is a file: it looks again after a second. Every method
+    raises `CorruptPyramidError` and `StoreFormatError` for a file that is no bank of this version; but where one that
+    was is being written over, it is empty until that is done, and a training goes on.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._had_one = False
         self._reset(None)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -48,12 +51,19 @@ class Bank:
             return None
         try:
             status = path.stat()
-            if self._file is None or self._file.identity != (status.st_dev, status.st_ino, status.st_size):
+            found = (status.st_dev, status.st_ino, status.st_size)
+            if self._file is None or self._file.identity != found or not self._file.is_as_it_was():
                 self._reset(BankFile(path))
         except (FileNotFoundError, NotADirectoryError):
             self._reset(None)
+        except CorruptPyramidError as error:
+            if not self._had_one:
+                raise
+            self._reset(None)
+            warnings.warn(f"nothing is taken from the bank: {error}", RuntimeWarning, stacklevel=3)
         except OSError as error:
             raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror})") from None
+        self._had_one = self._had_one or self._file is not None
         self._looked_sec = time.monotonic()
         return self._file
 
@@ -77,7 +87,7 @@ class Bank:
     def count(self, key: str, start_scale: int) -> int:
         """How many variants it holds. Negative start scales count from the finest."""
         file, row = self._find(key, start_scale)
-        return sum(file.slot(row, i)[0] != 0 for i in range(file.spec.variants)) if file else 0
+        return sum(slot[0] != 0 for slot in file.slots(row)) if file else 0
 
     def holds(self, entry: Entry) -> bool:
         """Whether it has room for variants of exactly this entry."""

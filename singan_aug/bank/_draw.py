@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import joblib
 
 from singan_aug.bank._bank import Bank
-from singan_aug.bank._file import BankSpec, Entry, Slot, bank_bytes
+from singan_aug.bank._file import MOST_VARIANTS, BankFile, BankSpec, Entry, Slot, bank_bytes, is_int
 from singan_aug.bank._writer import BankWriter
 from singan_aug.errors import ConfigError, MissingPyramidError, StartScaleError, StoreError
 from singan_aug.images import Pixels, to_pixels
@@ -54,6 +53,7 @@ class BankPlan:
     entries: tuple[Entry, ...]
     failed: tuple[tuple[str, str], ...]  # as in `BankReport`
     to_draw: int  # variants
+    dropped: int  # variants that are drawn, and would be lost
     stored_bytes: int  # of the whole bank
     wall_sec: float  # a rough forecast
     jobs: int
@@ -70,6 +70,7 @@ def draw_bank(
     seed: int | None = None,  # the variants' seeds derive from it; by default the bank's own, or 0
     refresh: float | None = None,  # then draw this share of the bank anew, (0, 1], what is oldest first
     jobs: int | None = None,  # processes side by side; by default one for each core that has enough to do
+    drop: bool = False,  # go on where variants that are drawn would be lost, since others are asked for now
     on_event: OnEvent | None = None,
 ) -> BankReport:
     """Draw whatever the bank of a store lacks, for every pyramid in it.
@@ -80,8 +81,9 @@ def draw_bank(
     such start scale, never stops the others.
 
     Raises:
-        ConfigError: an argument is not one of these.
+        ConfigError: an argument is not one of these, or variants would be lost and `drop` is not set.
         MissingPyramidError: the store holds no pyramid.
+        StartScaleError: no pyramid has such start scales.
         StoreError: it cannot be written, has no room, or another process draws its bank.
         WorkerLostError: a worker process was killed from outside.
     """
@@ -89,7 +91,12 @@ def draw_bank(
     notify: OnEvent = on_event or (lambda _: None)
     spec = resolved_spec(store, variants, start_scales, seed, refresh)
     with BankWriter.claimed(store) as writer:
-        entries, broken = _entries(store, spec)
+        entries, broken, dropped = _layout(store, spec)
+        if dropped and not drop:
+            raise ConfigError(
+                f"this would drop {dropped:,} variants that the bank of {store.location} holds, since fewer variants, "
+                "other start scales or another seed are asked for now: ask for those too, or pass drop=True (--yes)"
+            )
         failed = dict(broken)
         drawn = 0
         with writer.opened(spec, entries) as bank:
@@ -116,10 +123,11 @@ def plan_bank(
     seed: int | None = None,
     refresh: float | None = None,
     jobs: int | None = None,
+    timed: bool = True,  # draw a few variants to forecast the time
 ) -> BankPlan:
-    """What `draw_bank` would do. A few variants are drawn to forecast the time. Raises as it does."""
+    """What `draw_bank` would do. Raises as it does."""
     spec = resolved_spec(store, variants, start_scales, seed, refresh)
-    entries, failed = _entries(store, spec)
+    entries, failed, dropped = _layout(store, spec)
     total = len(entries) * spec.variants
     bank = Bank(store)
     kept = 0
@@ -130,8 +138,10 @@ def plan_bank(
     slots = [Slot(row, i, 0) for row in range(len(entries)) for i in range(spec.variants)][:to_draw]
     side = _jobs(jobs, slots, entries)
     pixels = to_draw * sum(s.height * s.width for s in entries) / max(1, len(entries))
-    seconds = pixels * _seconds_per_px(store, entries) / side if to_draw else 0.0
-    return BankPlan(spec, tuple(entries), tuple(failed), to_draw, bank_bytes(entries, spec.variants), seconds, side)
+    seconds = pixels * _seconds_per_px(store, entries) / side if timed and to_draw else 0.0
+    return BankPlan(
+        spec, tuple(entries), tuple(failed), to_draw, dropped, bank_bytes(entries, spec.variants), seconds, side
+    )
 
 
 def remove_bank(store: Store) -> None:
@@ -157,35 +167,56 @@ def resolved_spec(
         start_scales=before.start_scales if start_scales is None else tuple(dict.fromkeys(start_scales)),
         seed=before.seed if seed is None else seed,
     )
-    if not _is_int(spec.variants) or not 1 <= spec.variants <= 10_000:
-        raise ConfigError(f"expected 1 to 10,000 variants, got {spec.variants!r}")
-    if not spec.start_scales or not all(_is_int(scale) or scale in START_WORDS for scale in spec.start_scales):
+    if not is_int(spec.variants) or not 1 <= spec.variants <= MOST_VARIANTS:
+        raise ConfigError(f"expected 1 to {MOST_VARIANTS:,} variants, got {spec.variants!r}")
+    if not spec.start_scales or not all(is_int(scale) or scale in START_WORDS for scale in spec.start_scales):
         raise ConfigError(
             f"expected one start scale or more, integers or {', '.join(START_WORDS)}, got {list(spec.start_scales)!r}"
         )
-    if not _is_int(spec.seed) or not 0 <= spec.seed < 2**63:
+    if not is_int(spec.seed) or not 0 <= spec.seed < 2**63:
         raise ConfigError(f"expected a seed in 0..2^63-1, got {spec.seed!r}")
     if refresh is not None and not 0.0 < refresh <= 1.0:
         raise ConfigError(f"expected refresh to be a share of the bank, above 0 and at most 1, got {refresh!r}")
     return spec
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _layout(store: Store, spec: BankSpec) -> tuple[list[Entry], list[tuple[str, str]], int]:
+    """What the bank has to hold, the pyramids that it cannot, and how many variants would be lost.
 
-
-def _entries(store: Store, spec: BankSpec) -> tuple[list[Entry], list[tuple[str, str]]]:
-    """What the bank has to hold, and the pyramids that it cannot. Raises `MissingPyramidError` where none is left."""
+    Raises `MissingPyramidError` where there are no pyramids, `StartScaleError` where none has such start scales.
+    """
+    before = None
+    with suppress(OSError, StoreError):  # missing, broken or of another version: nothing of it is kept
+        before = BankFile(store.bank_path) if store.bank_path else None
     entries: list[Entry] = []
-    failed = []
+    failed, broken, lacking = [], set(), None
     for key in store.keys():
         try:
             entries += _entries_of(store.manifest(key), spec)
-        except (StoreError, StartScaleError) as error:
+        except StartScaleError as error:
+            lacking = error
+            failed.append((key, str(error)))
+        except StoreError as error:
+            broken.add(key)
             failed.append((key, str(error)))
     if not entries and not failed:
         raise MissingPyramidError(f"there are no pyramids in {store.location}: fit images with `singan-aug fit` first")
-    return entries, failed
+    if not entries and lacking:
+        raise lacking
+    if before is not None and before.spec.seed == spec.seed:  # what cannot be read today may be restored tomorrow
+        entries += [entry for entry in before.entries if entry.key in broken]
+    return entries, failed, 0 if before is None else _dropped(before, store, spec, set(entries))
+
+
+def _dropped(before: BankFile, store: Store, spec: BankSpec, entries: set[Entry]) -> int:
+    """How many variants of pyramids that are still there another layout has no room for."""
+    count = 0
+    for row, entry in enumerate(before.entries):
+        kept = spec.variants if entry in entries and before.spec.seed == spec.seed else 0
+        lost = sum(slot[0] != 0 for slot in before.slots(row)[kept:])
+        if lost and store.has_weights(entry.key, entry.weights_checksum):
+            count += lost
+    return count
 
 
 def _entries_of(manifest: Manifest, spec: BankSpec) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""The bank: variants drawn beforehand, in one file of a store that every process maps and none copies.
+"""The bank: variants drawn beforehand, in one file of a store that every process reads from and none loads.
 
 ::
 
@@ -17,12 +17,15 @@ lock.
 from __future__ import annotations
 
 import json
-import mmap
 import os
+import re
 import struct
+import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,12 +35,13 @@ from numpy.typing import NDArray
 
 from singan_aug.errors import CorruptPyramidError
 from singan_aug.images import Pixels
-from singan_aug.pyramid.sizes import StartScale
-from singan_aug.store import checksum, refuse_newer
+from singan_aug.pyramid.sizes import START_WORDS, StartScale
+from singan_aug.store import checksum, open_regular, refuse_newer
 
 __all__ = [
     "ENTRY",
     "LENGTH",
+    "MOST_VARIANTS",
     "SLOT",
     "BankFile",
     "BankSpec",
@@ -46,12 +50,30 @@ __all__ = [
     "Slot",
     "bank_bytes",
     "guard",
+    "is_int",
     "seeded_checksum",
 ]
 
 LENGTH = struct.Struct("<Q")
 SLOT = struct.Struct("<QQQ")  # checksum, seed, round
 ENTRY = struct.Struct("<49sHHIIBB32sQ")  # an `Entry`, and where its pixels begin
+TABLE = np.dtype(
+    [
+        ("key", "S49"),
+        ("start_scale", "<u2"),
+        ("scales", "<u2"),
+        ("height", "<u4"),
+        ("width", "<u4"),
+        ("channels", "u1"),
+        ("turn_code", "u1"),
+        ("weights_checksum", "S32"),
+        ("pixels_at", "<u8"),
+    ]
+)  # the same
+MOST_VARIANTS = 10_000  # of each pyramid at each start scale
+MOST_SCALES, MOST_PX, HEADER_BYTES = 256, 2**20, 2**16
+
+_KEY = re.compile(rb"[0-9a-f]{32}-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -103,22 +125,26 @@ def bank_bytes(entries: Sequence[Entry], variants: int) -> int:
 
 
 class BankFile:
-    """A bank's file, mapped. Raises OSError, `CorruptPyramidError`, `StoreFormatError`."""
+    """A bank's file, opened. Raises OSError, `CorruptPyramidError`, `StoreFormatError`.
+
+    It is read at places, not mapped: a file that somebody cuts short would end every process that has it mapped.
+    """
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            self.identity = (status.st_dev, status.st_ino, status.st_size)
-            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if status.st_size else b""
+        self._file = open_regular(path)
+        weakref.finalize(self, self._file.close)
+        self._turn = threading.Lock()  # where reading moves the file's own place
+        status = os.fstat(self._file.fileno())
+        self.identity = (status.st_dev, status.st_ino, status.st_size)
         try:
-            (length,) = LENGTH.unpack_from(self.map)
-            header = json.loads(self.map[LENGTH.size : LENGTH.size + length])
+            self._head, header, table = self._read_head()
             refuse_newer(header["format_version"], str(path))
-            table_at = LENGTH.size + length
-            self.slots_at: int = table_at + header["entries"] * ENTRY.size
-            table = self.map[table_at : self.slots_at]
-            intact = header.pop("checksum") == guard(header, table) and len(self.map) == header["bytes"]
+            intact = header.pop("checksum") == guard(header, table) and status.st_size == header["bytes"]
             self.spec = BankSpec(header["variants"], tuple(header["start_scales"]), header["seed"])
+            intact = intact and is_spec(self.spec)
+            self._table = np.frombuffer(table, TABLE)
+            self.slots_at: int = len(self._head) + len(table)
+            intact = intact and _is_layout(self._table, self.spec, self.slots_at, status.st_size)
         except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             intact = False
         if not intact:
@@ -126,26 +152,52 @@ class BankFile:
                 f"{path}: not a bank that this package wrote, or truncated: remove it with `singan-aug bank --rm` and "
                 "draw it again"
             )
-        self._table = table
+
+    def _read_head(self) -> tuple[bytes, dict[str, Any], bytes]:
+        """Everything up to the entries, the header out of it, and the entries."""
+        (length,) = LENGTH.unpack(self._read(0, LENGTH.size))
+        if length > HEADER_BYTES:
+            raise ValueError("no header is as long")
+        head = self._read(0, LENGTH.size + length)
+        header = json.loads(head[LENGTH.size :])
+        count = header["entries"]
+        if not isinstance(count, int) or not 0 <= count * ENTRY.size <= self.identity[2]:
+            raise ValueError("more entries than the file has room for")
+        return head, header, self._read(len(head), count * ENTRY.size)
+
+    def _read(self, at: int, count: int) -> bytes:
+        """So many bytes from a place on, fewer where the file ends before."""
+        into = np.empty(count, np.uint8)
+        return into[: self._read_into(into, at)].tobytes()
+
+    def _read_into(self, into: NDArray[np.uint8], at: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [into.data], at)
+        with self._turn:
+            self._file.seek(at)
+            return self._file.readinto(into.data) or 0  # type: ignore[attr-defined]
+
+    def is_as_it_was(self) -> bool:
+        """Whether nobody has put another bank into the same file."""
+        return self._read(0, len(self._head)) == self._head
 
     def __len__(self) -> int:
-        return len(self._table) // ENTRY.size
+        return len(self._table)
 
     @cached_property
     def rows(self) -> dict[tuple[bytes, int], int]:
         """Position of each entry by key and start scale."""
-        return {(key, start): row for row, (key, start, *_) in enumerate(ENTRY.iter_unpack(self._table))}
+        keys, starts = self._table["key"].tolist(), self._table["start_scale"].tolist()
+        return {(key, start): row for row, (key, start) in enumerate(zip(keys, starts, strict=True))}
 
     @cached_property
     def scales(self) -> dict[bytes, int]:
         """How many scales each pyramid has."""
-        return {key: scales for key, _, scales, *_ in ENTRY.iter_unpack(self._table)}
+        return dict(zip(self._table["key"].tolist(), self._table["scales"].tolist(), strict=True))
 
     def entry(self, row: int) -> tuple[Entry, int]:
         """An entry, and where its pixels begin."""
-        key, start_scale, scales, height, width, channels, turn_code, weights, pixels_at = ENTRY.unpack_from(
-            self._table, row * ENTRY.size
-        )
+        key, start_scale, scales, height, width, channels, turn_code, weights, pixels_at = self._table[row].tolist()
         return Entry(key.decode(), start_scale, scales, height, width, channels, turn_code, weights.decode()), pixels_at
 
     @property
@@ -159,19 +211,70 @@ class BankFile:
 
     def slot(self, row: int, place: int) -> tuple[int, int, int]:
         """Checksum, seed and round."""
-        return SLOT.unpack_from(self.map, self.slot_at(row, place))
+        return self._unpacked(self._read(self.slot_at(row, place), SLOT.size))[0]
+
+    def slots(self, row: int) -> list[tuple[int, int, int]]:
+        """Those of an entry."""
+        return self._unpacked(self._read(self.slot_at(row, 0), self.spec.variants * SLOT.size))
+
+    def _unpacked(self, data: bytes) -> list[tuple[int, int, int]]:
+        count = max(1, len(data) // SLOT.size)
+        return list(SLOT.iter_unpack(data[: count * SLOT.size].ljust(count * SLOT.size, b"\0")))
 
     def variant(self, row: int, place: int) -> Banked | None:
-        """What a slot holds, copied; None where it is empty or being written."""
+        """What a slot holds, copied; None where it is empty or being written, or the file was cut short."""
         found, seed, _ = self.slot(row, place)
         if not found:
             return None
         entry, pixels_at = self.entry(row)
-        start = pixels_at + place * entry.variant_bytes
-        copied = np.frombuffer(self.map, np.uint8, entry.variant_bytes, start).copy()
-        if seeded_checksum(copied, seed) != found:
+        pixels = np.empty(entry.variant_bytes, np.uint8)
+        if self._read_into(pixels, pixels_at + place * entry.variant_bytes) != len(pixels):
             return None
-        return Banked(copied.reshape(entry.height, entry.width, entry.channels), seed, entry.turn_code)
+        if seeded_checksum(pixels, seed) != found:
+            return None
+        return Banked(pixels.reshape(entry.height, entry.width, entry.channels), seed, entry.turn_code)
+
+
+def is_spec(spec: BankSpec) -> bool:
+    """Whether a bank can be asked to hold this."""
+
+    def is_start(scale: StartScale) -> bool:
+        return scale in START_WORDS if isinstance(scale, str) else is_int(scale) and abs(scale) < MOST_SCALES
+
+    return (
+        is_int(spec.variants)
+        and 1 <= spec.variants <= MOST_VARIANTS
+        and 1 <= len(spec.start_scales) <= MOST_SCALES
+        and all(map(is_start, spec.start_scales))
+        and is_int(spec.seed)
+        and 0 <= spec.seed < 2**63
+    )
+
+
+def is_int(value: Any) -> bool:
+    """Whether it is a whole number and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_layout(table: NDArray[Any], spec: BankSpec, slots_at: int, length: int) -> bool:
+    """Whether the pixels of the entries lie one after the other up to the end of the file, in order of the keys."""
+    sides = [table[name].astype(np.int64) for name in ("height", "width", "channels")]
+    if any(((side < 1) | (side > MOST_PX)).any() for side in sides):
+        return False
+    sizes = spec.variants * sides[0] * sides[1] * sides[2]
+    first = slots_at + len(table) * spec.variants * SLOT.size
+    names = list(zip(table["key"].tolist(), table["start_scale"].tolist(), strict=True))
+    return bool(
+        (sizes <= length).all()
+        and np.array_equal(table["pixels_at"], first + np.cumsum(sizes) - sizes)
+        and first + int(sizes.sum()) == length
+        and (table["start_scale"] < table["scales"]).all()
+        and (table["scales"] <= MOST_SCALES).all()
+        and (table["channels"] <= 4).all()
+        and (table["turn_code"] < 8).all()
+        and all(_KEY.fullmatch(key) for key, _ in names)
+        and all(one < other for one, other in pairwise(names))
+    )
 
 
 def seeded_checksum(pixels: NDArray[np.uint8], seed: int) -> int:

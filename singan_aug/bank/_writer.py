@@ -28,7 +28,7 @@ from singan_aug.bank._file import (
 )
 from singan_aug.errors import MissingPyramidError, StoreError, StoreWriteError
 from singan_aug.images import Pixels
-from singan_aug.store import FORMAT_VERSION, Store, writing
+from singan_aug.store import FORMAT_VERSION, Store, refuse_links, writing
 
 __all__ = ["BankWriter", "OpenBank"]
 
@@ -77,6 +77,7 @@ class BankWriter:
         if old is None or old.spec != spec or old.entries != entries:
             self._lay_out(spec, entries, old)
         with writing(self._store.location):
+            refuse_links(self._path)
             file = self._path.open("r+b", buffering=0)
         with file:
             yield OpenBank(file, BankFile(self._path), self._store.location)
@@ -106,9 +107,9 @@ class BankWriter:
 class OpenBank:
     """A bank's slots, to be filled."""
 
-    def __init__(self, file: Any, mapped: BankFile, location: str) -> None:
-        self._file, self._mapped, self._location = file, mapped, location
-        self.spec, self.entries = mapped.spec, mapped.entries
+    def __init__(self, file: Any, opened: BankFile, location: str) -> None:
+        self._file, self._opened, self._location = file, opened, location
+        self.spec, self.entries = opened.spec, opened.entries
 
     @property
     def capacity(self) -> int:
@@ -119,7 +120,7 @@ class OpenBank:
         """The slots without a variant, in the order of the file; with `check`, also those that are broken."""
         found = []
         for slot, full in self._slots():
-            if not full or (check and self._mapped.variant(slot.entry, slot.place) is None):
+            if not full or (check and self._opened.variant(slot.entry, slot.place) is None):
                 found.append(slot._replace(round=slot.round if full else 0))
         return found
 
@@ -130,8 +131,7 @@ class OpenBank:
 
     def _slots(self) -> Iterator[tuple[Slot, bool]]:
         for row in range(len(self.entries)):
-            for place in range(self.spec.variants):
-                found, _, done = self._mapped.slot(row, place)
+            for place, (found, _, done) in enumerate(self._opened.slots(row)):
                 yield Slot(row, place, done), found != 0
 
     def write(self, slot: Slot, seed: int, pixels: Pixels) -> None:
@@ -141,10 +141,10 @@ class OpenBank:
         if pixels.shape != expected or pixels.dtype != np.uint8:
             raise ValueError(f"expected uint8 pixels {expected}, got {pixels.dtype} {pixels.shape}")
         flat = np.ascontiguousarray(pixels).reshape(-1)
-        slot_at = self._mapped.slot_at(slot.entry, slot.place)
+        slot_at = self._opened.slot_at(slot.entry, slot.place)
         with writing(self._location):
             _put(self._file, slot_at, bytes(SLOT.size))
-            _put(self._file, self._mapped.entry(slot.entry)[1] + slot.place * entry.variant_bytes, flat.data)
+            _put(self._file, self._opened.entry(slot.entry)[1] + slot.place * entry.variant_bytes, flat.data)
             _put(self._file, slot_at, SLOT.pack(seeded_checksum(flat, seed), seed, slot.round))
 
 

@@ -8,6 +8,7 @@ from singan_aug.cli._app import app as app
 from singan_aug.cli import fit as fit  # isort: skip  (the order of the commands in --help)
 from singan_aug.cli import draw as draw  # isort: skip
 from singan_aug.cli import export as export  # isort: skip
+from singan_aug.cli import listing as listing  # isort: skip
 from singan_aug.cli import store as store  # isort: skip
 from singan_aug.cli import score as score  # isort: skip
 from singan_aug.cli import study as study  # isort: skip

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -10,17 +13,19 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from singan_aug._version import __version__
-from singan_aug.display import complain, say
+from singan_aug.cli._usage import INTERRUPTED, USAGE, OneLineUsage
+from singan_aug.display import be_quiet, complain, say
 from singan_aug.errors import (
     ConfigError,
     ImageError,
     MissingPyramidError,
     SinGANAugError,
     StartScaleError,
+    StoreError,
     is_out_of_memory,
 )
 from singan_aug.images import Pixels, load_image, quiet_decoding
-from singan_aug.store import Manifest, Store, fingerprint
+from singan_aug.store import Manifest, Store, abbreviated, fingerprint, open_store
 
 __all__ = [
     "FAILED",
@@ -29,21 +34,26 @@ __all__ = [
     "Device",
     "DryRun",
     "Jobs",
+    "Quiet",
     "Seed",
     "Target",
+    "Yes",
     "app",
     "check_device",
+    "confirm_loss",
+    "existing_store",
     "find_pyramid",
+    "key_named",
     "loaded",
     "reported",
     "several_start_scales",
 ]
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED = 1
 
 app = typer.Typer(
+    cls=OneLineUsage,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     help="Structure-level data augmentation: fit a small generative pyramid to each of your images once, then draw "
     "endless variants of them in your training pipeline. Start with `singan-aug demo`, then `singan-aug fit FOLDER`.",
@@ -56,13 +66,17 @@ def reported(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        be_quiet(bool(kwargs.get("quiet")))
         try:
             command(*args, **kwargs)
         except (ConfigError, StartScaleError) as error:
             complain(str(error))
             raise typer.Exit(USAGE) from None
-        except (SinGANAugError, OSError) as error:
+        except SinGANAugError as error:
             complain(str(error))
+            raise typer.Exit(FAILED) from None
+        except OSError as error:
+            complain(_explained(error))
             raise typer.Exit(FAILED) from None
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -74,6 +88,12 @@ def reported(command: Command) -> Command:
             raise typer.Exit(INTERRUPTED) from None
 
     return wrapped  # type: ignore[return-value]
+
+
+def _explained(error: OSError) -> str:
+    """What the system refuses, without its number."""
+    places = [str(name) for name in (error.filename, error.filename2) if name]
+    return f"{' to '.join(places) or 'the system says'}: {(error.strerror or str(error)).lower()}"
 
 
 # Options that several commands share
@@ -98,6 +118,8 @@ Jobs = Annotated[
         show_default=False,
     ),
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before several things are deleted or dropped.")]
 Seed = Annotated[int, typer.Option(min=0, help="Another seed, another result; the same seed, the same result.")]
 Target = Annotated[
     str,
@@ -132,8 +154,31 @@ def check_device(device: str) -> None:
         raise ConfigError(f"expected --device cpu, cuda or cuda:N, got {device!r}") from None
     if wanted.type not in ("cpu", "cuda"):
         raise ConfigError(f"expected --device cpu, cuda or cuda:N, got {device!r}")
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"expected one of {torch.cuda.device_count()} CUDA devices, got {device!r}: use --device cpu")
+    count = torch.cuda.device_count()
+    if wanted.type == "cuda" and (wanted.index or 0) >= count:
+        there = "torch sees no CUDA device here" if not count else f"torch sees {count} here, counted from cuda:0"
+        raise ConfigError(f"cannot fit on {device!r}: {there}; use --device cpu")
+
+
+def existing_store(cache: Path | None) -> Store:
+    """The store to read from. Raises `ConfigError` where it was named, and there is none."""
+    store = open_store(cache)
+    named = "--cache" if cache is not None else "$SINGAN_AUG_CACHE" if os.environ.get("SINGAN_AUG_CACHE") else None
+    if named and not store.exists():
+        inside = Path(store.location) / "store"
+        hint = f"; there is one in {inside}" if open_store(inside).exists() else ""
+        raise ConfigError(f"expected a store at {store.location}, as {named} says: there is none{hint}")
+    return store
+
+
+def confirm_loss(count: int, what: str, *, yes: bool) -> None:
+    """Ask before more than one thing is destroyed. Raises `ConfigError` where nobody can be asked."""
+    if count < 2 or yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigError(f"this would {what}: add --yes to do it, or --dry-run to see more")
+    if not typer.confirm(f"singan-aug: this will {what}. Go on?", err=True):
+        raise typer.Exit(FAILED)
 
 
 def loaded(path: str) -> Pixels:
@@ -144,9 +189,15 @@ def loaded(path: str) -> Pixels:
         raise ImageError(f"{path}: {error}") from None
 
 
+_LIKE_A_KEY = re.compile(r"[0-9a-fA-F]*-?[0-9a-fA-F]*")
+
+
 def find_pyramid(store: Store, target: str) -> tuple[Manifest, int]:
-    """Manifest of the pyramid that an image file or the first digits of a key name, and the orientation wanted."""
-    if Path(target).exists():
+    """Manifest of the pyramid that an image file or the first digits of a key name, and the orientation wanted.
+
+    Raises `ConfigError` for what can be neither, `MissingPyramidError`, `ImageError`.
+    """
+    if target and Path(target).exists():
         identity = fingerprint(loaded(target))
         latest = store.latest(identity.digest)
         if latest is None:
@@ -154,12 +205,36 @@ def find_pyramid(store: Store, target: str) -> tuple[Manifest, int]:
                 f"no pyramid for {target} in {store.location}: fit it with `singan-aug fit {target}`"
             )
         return store.manifest(latest), identity.turn_code
-    keys = [key for key in store.keys() if key.startswith(target)] if target else []
-    if len(keys) != 1:
-        found = "no pyramid" if not keys else f"{len(keys)} pyramids"
-        raise MissingPyramidError(
-            f"expected an image file or the first digits of one key, got {target!r}: {found} in {store.location} "
-            "begins so; `singan-aug ls` lists them"
+    if not target or not _LIKE_A_KEY.fullmatch(target):
+        raise ConfigError(
+            f"expected an image file or the first digits of a key, got {target!r}: there is no such file, and "
+            "`singan-aug ls` lists the keys"
         )
-    manifest = store.manifest(keys[0])
+    manifest = store.manifest(key_named(store, target))
     return manifest, manifest.turn_code
+
+
+def key_named(store: Store, digits: str) -> str:
+    """The one key that begins so, as `ls` shows it. Raises `MissingPyramidError` where none does, or several do."""
+    keys = store.matching(digits) if digits.strip("-") else []
+    if len(keys) == 1:
+        return keys[0]
+    if not keys:
+        raise MissingPyramidError(
+            f"expected the first digits of a key, got {digits!r}: no pyramid in {store.location} begins so; "
+            "`singan-aug ls` lists them"
+        )
+    shown = [f"{short} ({_name_of(store, key)})" for key, short in list(abbreviated(keys))[:4]]
+    more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+    raise MissingPyramidError(
+        f"expected the first digits of one key, got {digits!r}: {len(keys)} pyramids begin so: "
+        f"{', '.join(shown)}{more}; give more digits"
+    )
+
+
+def _name_of(store: Store, key: str) -> str:
+    try:
+        manifest = store.manifest(key)
+        return f"{manifest.name or 'without a name'}, {manifest.created_at[:10]}"
+    except StoreError:
+        return "broken"

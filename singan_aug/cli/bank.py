@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from singan_aug.cli._app import FAILED, AsJson, Cache, DryRun, Jobs, app, reported, several_start_scales
+from singan_aug.bank import Bank, BankPlan
+from singan_aug.cli._app import (
+    FAILED,
+    AsJson,
+    Cache,
+    DryRun,
+    Jobs,
+    Quiet,
+    Yes,
+    app,
+    confirm_loss,
+    existing_store,
+    reported,
+    several_start_scales,
+)
 from singan_aug.display import ProgressBar, complain, duration, file_size, say, show_json
-from singan_aug.errors import ConfigError
-from singan_aug.pyramid.sizes import StartScale, read_start_scale
-from singan_aug.store import Store, open_store
+from singan_aug.errors import ConfigError, StoreError
+from singan_aug.pyramid.sizes import read_start_scale
+from singan_aug.store import Store
 
 
 @app.command()
@@ -21,6 +36,9 @@ def bank(
     variants: Annotated[
         int | None,
         typer.Option(
+            "--variants",
+            "-n",
+            "--count",
             help="Variants of each image at each start scale. Default: as many as the bank has, or 8.",
             show_default=False,
         ),
@@ -37,25 +55,31 @@ def bank(
     jobs: Jobs = None,
     dry_run: DryRun = False,
     remove: Annotated[bool, typer.Option("--rm", help="Delete the bank. The pyramids stay.")] = False,
+    yes: Yes = False,
+    quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
     as_json: AsJson = False,
 ) -> None:
     """Draw variants beforehand into one file, from which pipelines take them at once instead of drawing live.
 
     Run it again after an interruption, or when pyramids were added: what is drawn is kept.
     """
-    from singan_aug.bank import draw_bank, remove_bank
+    from singan_aug.bank import draw_bank, plan_bank
 
-    store = open_store(cache)
+    store = existing_store(cache)
     if remove:
-        if dry_run or any(option is not None for option in (variants, start_scale, seed, refresh)):
-            raise ConfigError("expected --rm alone: it takes no other option but --cache")
-        remove_bank(store)
-        say(f"removed the bank of {store.location}")
+        if any(option is not None for option in (variants, start_scale, seed, refresh)):
+            raise ConfigError("expected --rm alone: beside it only --cache, --dry-run and --yes mean something")
+        _remove(store, dry_run=dry_run, yes=yes)
         return
     starts = None if start_scale is None else [read_start_scale(text) for text in start_scale]
-    if dry_run:
-        _forecast(store, variants, starts, seed, refresh, jobs, as_json)
-        return
+    if dry_run or not yes:
+        plan = plan_bank(
+            store, variants=variants, start_scales=starts, seed=seed, refresh=refresh, jobs=jobs, timed=dry_run
+        )
+        if dry_run:
+            _show_plan(store, plan, as_json)
+            return
+        confirm_loss(plan.dropped, f"drop {plan.dropped:,} variants of the bank of {store.location}", yes=yes)
     started_sec = time.monotonic()
     with ProgressBar("drawing variants") as bar:
         report = draw_bank(
@@ -65,6 +89,7 @@ def bank(
             seed=seed,
             refresh=refresh,
             jobs=jobs,
+            drop=True,
             on_event=lambda event: bar.show(event.drawn, event.total),
         )
     _complain(report.failed)
@@ -77,18 +102,23 @@ def bank(
         raise typer.Exit(FAILED)
 
 
-def _forecast(
-    store: Store,
-    variants: int | None,
-    start_scales: list[StartScale] | None,
-    seed: int | None,
-    refresh: float | None,
-    jobs: int | None,
-    as_json: bool,
-) -> None:
-    from singan_aug.bank import plan_bank
+def _remove(store: Store, *, dry_run: bool, yes: bool) -> None:
+    from singan_aug.bank import remove_bank
 
-    plan = plan_bank(store, variants=variants, start_scales=start_scales, seed=seed, refresh=refresh, jobs=jobs)
+    held = "a bank that cannot be read"
+    count = 2  # of what cannot be counted there may be many
+    with suppress(StoreError):
+        count = sum(Bank(store).check()[::2])
+        held = f"the bank of {count:,} variants"
+    if dry_run:
+        say(f"{held} in {store.location} would be removed")
+        return
+    confirm_loss(count if store.bank_path and store.bank_path.exists() else 0, f"delete {held}", yes=yes)
+    remove_bank(store)
+    say(f"removed {held} of {store.location}")
+
+
+def _show_plan(store: Store, plan: BankPlan, as_json: bool) -> None:
     _complain(plan.failed)
     if as_json:
         show_json(
@@ -96,6 +126,7 @@ def _forecast(
                 "pyramids": len({entry.key for entry in plan.entries}),
                 "variants": len(plan.entries) * plan.spec.variants,
                 "to_draw": plan.to_draw,
+                "dropped": plan.dropped,
                 "bytes": plan.stored_bytes,
                 "wall_sec": round(plan.wall_sec, 1),
                 "jobs": plan.jobs,
@@ -107,6 +138,7 @@ def _forecast(
         say(
             f"{len({entry.key for entry in plan.entries})} pyramids, {plan.spec.variants} variants of each from start "
             f"scale {scales}: {plan.to_draw} to draw"
+            + (f"; {plan.dropped:,} that are drawn would be dropped" if plan.dropped else "")
         )
         say(
             f"about {duration(plan.wall_sec)} with {plan.jobs} side by side, "

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from singan_aug.cli._app import Cache, Jobs, app, reported
+from singan_aug.cli._app import Cache, Jobs, Quiet, app, reported
 from singan_aug.cli.fit import summarise
 from singan_aug.display import Display, say
 from singan_aug.presets import preset
@@ -24,6 +24,7 @@ def demo(
     cache: Cache = None,
     max_size: Annotated[int, typer.Option(min=64, help="Long side in pixels at which the photos are fitted.")] = 250,
     jobs: Jobs = None,
+    quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
 ) -> None:
     """Fit six photos that come with the package, draw variants in a DataLoader, and write a contact sheet."""
     from singan_aug.demo import run_demo

@@ -2,62 +2,92 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from PIL import Image
 
-from singan_aug.cli._app import AsJson, Cache, Seed, Target, app, find_pyramid, reported
-from singan_aug.display import say, show_json
+from singan_aug.cli._app import AsJson, Cache, Seed, Target, app, existing_store, find_pyramid, reported
+from singan_aug.display import printable, say, show_json
 from singan_aug.errors import ConfigError
 from singan_aug.images import mask_to_pil, turn_between, unit_to_pil
-from singan_aug.pyramid.sizes import read_start_scale
-from singan_aug.store import open_store
+from singan_aug.pyramid.sizes import DEFAULT_START, read_start_scale
+from singan_aug.store import Manifest
+
+__all__ = ["write_new"]
 
 
 @app.command()
 @reported
 def draw(
     target: Target,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many variants.")] = 4,
+    count: Annotated[int, typer.Option("-n", "--count", "--variants", min=1, help="How many variants.")] = 4,
     start_scale: Annotated[
         str,
         typer.Option(
             help="0: new global structure; larger: finer detail alone; negative: counted from the finest; or coarse, "
-            "medium, fine."
+            "medium, fine. Default: where transforms start."
         ),
-    ] = "0",
+    ] = DEFAULT_START,
     size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT of the variants. Default: the pyramid's own.", show_default=False)
     ] = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("variants"),
+    force: Annotated[bool, typer.Option("--force", help="Write over other files of these names.")] = False,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw variants of a fitted image into PNG files, with their masks where it was fitted with one."""
     from singan_aug.pyramid import trace
 
-    store = open_store(cache)
+    store = existing_store(cache)
     manifest, turn_code = find_pyramid(store, target)
     wanted = parse_size(size)
     if wanted is not None and (manifest.turn_code ^ turn_code) & 4:  # the file lies on its side
         wanted = wanted[::-1]
     traced = trace(store.load(manifest.key), count, read_start_scale(start_scale), wanted, seed)
     drawn = turn_between(traced.images, manifest.turn_code, turn_code)
-    out.mkdir(parents=True, exist_ok=True)
-    stem = Path(manifest.name).stem or manifest.key
-    paths = [out / f"{stem}_scale{start_scale}_seed{seed}_{i}.png" for i in range(count)]
-    for path, image in zip(paths, drawn, strict=True):
-        unit_to_pil(image).save(path)
+    paths = [out / f"{_stem(manifest)}_scale{start_scale}_seed{seed}_{i}.png" for i in range(count)]
+    files = {path: _png(unit_to_pil(image)) for path, image in zip(paths, drawn, strict=True)}
     if traced.masks is not None:
         for path, mask in zip(paths, turn_between(traced.masks, manifest.turn_code, turn_code), strict=True):
-            mask_to_pil(mask.numpy()).save(path.with_stem(f"{path.stem}_mask"))
+            files[path.with_stem(f"{path.stem}_mask")] = _png(mask_to_pil(mask.numpy()))
+    write_new(files, force=force)
     if as_json:
         show_json([str(path) for path in paths])
     else:
-        say(f"{count} variants of {manifest.name} in {out}")
+        say(f"{count} variants of {manifest.name} from start scale {start_scale} in {out}")
+
+
+def _stem(manifest: Manifest) -> str:
+    """What files of a pyramid are called: no name of a stranger's leads out of a folder, or is too long for one."""
+    stem = Path(manifest.name.replace("\\", "/")).stem
+    kept = printable("".join("_" if char in '/:*?"<>|' else char for char in stem)).replace("\\", "_")
+    return kept[:80].strip(". ") or manifest.key
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()
+
+
+def write_new(files: Mapping[Path, bytes], *, force: bool) -> None:
+    """Write all of them, or none where one would replace another file, unless `force` says so; never through a link."""
+    for path, data in files.items():
+        there = path.is_symlink() or path.exists()
+        if there and not force and (path.is_symlink() or not path.is_file() or path.read_bytes() != data):
+            raise ConfigError(f"{path} is there already, and is another file: name another place, or add --force")
+    for path, data in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink():
+            path.unlink()
+        path.write_bytes(data)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from singan_aug.cli._app import FAILED, AsJson, Cache, Jobs, Seed, app, reported, several_start_scales
+from singan_aug.cli._app import (
+    FAILED,
+    AsJson,
+    Cache,
+    Jobs,
+    Quiet,
+    Seed,
+    app,
+    existing_store,
+    reported,
+    several_start_scales,
+)
 from singan_aug.display import complain, say, show_json
 from singan_aug.pyramid.sizes import DEFAULT_START, read_start_scale
-from singan_aug.store import open_store
 
 if TYPE_CHECKING:
     from singan_aug.export import ExportReport
@@ -30,7 +40,7 @@ class Originals(StrEnum):
 def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The dataset, its images fitted.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to; a new or empty folder.")],
-    variants: Annotated[int, typer.Option(min=0, help="How many of each image.")] = 4,
+    variants: Annotated[int, typer.Option("--variants", "-n", "--count", min=0, help="How many of each image.")] = 4,
     start_scale: Annotated[list[str] | None, several_start_scales("Variants take turns. Default: fine.")] = None,
     layout: Annotated[
         str, typer.Option(help="imagefolder, coco, yolo, masks (images/ and masks/); auto looks at the folder.")
@@ -45,6 +55,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Write over what is in OUT.")] = False,
     jobs: Jobs = None,
     cache: Cache = None,
+    quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
     as_json: AsJson = False,
 ) -> None:
     """Write an augmented copy of a dataset folder, its labels carried along, for tools that take no transform.
@@ -58,7 +69,7 @@ def export(
     report = export_dataset(
         folder,
         out,
-        open_store(cache),
+        existing_store(cache),
         settings,
         annotations=annotations,
         jobs=jobs,

@@ -10,7 +10,7 @@ import typer
 
 from singan_aug import dataset
 from singan_aug.annotations import counted
-from singan_aug.cli._app import FAILED, AsJson, Cache, Device, DryRun, Jobs, Seed, app, check_device, reported
+from singan_aug.cli._app import FAILED, AsJson, Cache, Device, DryRun, Jobs, Quiet, Seed, app, check_device, reported
 from singan_aug.config import FitConfig
 from singan_aug.display import Display, complain, duration, file_size, say, show_json
 from singan_aug.errors import ConfigError
@@ -54,6 +54,7 @@ def fit(
         int | None, typer.Option(min=1, help="Look at this many images at most.", show_default=False)
     ] = None,
     dry_run: DryRun = False,
+    quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
     as_json: AsJson = False,
 ) -> None:
     """Fit a pyramid to every image that has none yet, and store it.

@@ -1,79 +1,26 @@
-"""`singan-aug ls`, `show`, `verify` and `rm`: looking after a store."""
+"""`singan-aug verify` and `rm`: looking after a store."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from singan_aug.bank import Bank
-from singan_aug.cli._app import FAILED, AsJson, Cache, Target, app, find_pyramid, loaded, reported
-from singan_aug.display import complain, file_size, say, show_json, show_table
-from singan_aug.errors import ConfigError, MissingPyramidError, StoreError
-from singan_aug.images import pixels_to_pil
-from singan_aug.store import Manifest, Store, open_store
-
-
-@app.command("ls")
-@reported
-def list_pyramids(cache: Cache = None, as_json: AsJson = False) -> None:
-    """List the pyramids of a store."""
-    store = open_store(cache)
-    manifests, broken = [], False
-    for key in store.keys():
-        try:
-            manifests.append(store.manifest(key))
-        except StoreError as error:
-            broken = True
-            complain(str(error))
-    if as_json:
-        show_json([_described(manifest) for manifest in manifests])
-    else:
-        rows = []
-        for m in manifests:
-            height, width = m.scale_sizes[-1]
-            counts = [str(len(m.scale_sizes)), str(m.channels), file_size(m.weights_bytes)]
-            rows.append([m.key[:12], m.name, f"{width}x{height}", *counts, m.created_at[:10]])
-        if rows:
-            show_table(["key", "image", "fitted at", "scales", "channels", "size", "fitted on"], rows)
-        say(f"{len(manifests)} pyramids in {store.location}")
-    if broken:
-        raise typer.Exit(FAILED)
-
-
-def _described(manifest: Manifest) -> dict[str, Any]:
-    return manifest.model_dump(mode="json", exclude={"descriptor"})  # 5 KB that tell a reader nothing
-
-
-@app.command()
-@reported
-def show(
-    target: Target,
-    sheet: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also write a contact sheet to this PNG file: reconstruction, and variants at each start scale.",
-            show_default=False,
-        ),
-    ] = None,
-    cache: Cache = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what is known of one pyramid."""
-    store = open_store(cache)
-    manifest, _ = find_pyramid(store, target)
-    if sheet is not None:
-        from singan_aug.report import contact_sheet
-
-        source = pixels_to_pil(loaded(target)) if Path(target).exists() else None
-        contact_sheet([(manifest.name, source, store.load(manifest.key))]).save(sheet, format="PNG")
-    if as_json:
-        show_json(_described(manifest))
-        return
-    for name, value in _described(manifest).items():
-        say(f"{name}: {json.dumps(value)}")
+from singan_aug.cli._app import (
+    FAILED,
+    AsJson,
+    Cache,
+    Yes,
+    app,
+    confirm_loss,
+    existing_store,
+    key_named,
+    reported,
+)
+from singan_aug.display import complain, say, show_json
+from singan_aug.errors import ConfigError, StoreError
+from singan_aug.store import Store
 
 
 @app.command()
@@ -81,15 +28,15 @@ def show(
 def verify(
     keys: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY...]", help="Keys, as `ls --json` gives them. Default: all.", show_default=False),
+        typer.Argument(metavar="[KEY...]", help="Keys, or their first digits. Default: all.", show_default=False),
     ] = None,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Read pyramids back, and without KEY the bank too, and check every byte against its checksum."""
-    store = open_store(cache)
+    store = existing_store(cache)
     broken = {}
-    checked = list(keys or store.keys())
+    checked = [key_named(store, digits) for digits in keys] if keys else list(store.keys())
     for key in checked:
         try:
             store.load(key)
@@ -129,25 +76,40 @@ def remove(
         typer.Argument(metavar="[KEY...]", help="Keys, or their first digits, as `ls` gives them.", show_default=False),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove every pyramid of the store.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do nothing: list what would be removed.")] = False,
+    yes: Yes = False,
     cache: Cache = None,
 ) -> None:
     """Remove pyramids from a store."""
     if bool(keys) == everything:
         raise ConfigError("expected keys to remove, or --all for every one of the store")
-    store = open_store(cache)
+    store = existing_store(cache)
     failed = False
-    for wanted in list(store.keys()) if everything else keys or []:
-        found = [key for key in store.keys() if wanted and key.startswith(wanted)]
-        key = found[0] if len(found) == 1 else wanted
+    found: list[str] = list(store.keys()) if everything else []
+    for digits in keys or []:
         try:
-            if not wanted:
-                raise MissingPyramidError("expected a key or its first digits, got an empty word")
-            if len(found) > 1:
-                raise MissingPyramidError(f"{len(found)} keys begin with {wanted!r}: give more digits")
-            store.remove(key)
-            say(f"removed {key}")
+            found.append(_removable(store, digits))
+        except StoreError as error:
+            failed = True
+            complain(str(error))
+    found = list(dict.fromkeys(found))
+    if not dry_run:
+        confirm_loss(len(found), f"remove {len(found):,} pyramids from {store.location}", yes=yes)
+    for key in found:
+        try:
+            if not dry_run:
+                store.remove(key)
+            say(f"{'would remove' if dry_run else 'removed'} {key}")
         except StoreError as error:
             failed = True
             complain(str(error))
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _removable(store: Store, digits: str) -> str:
+    """As `key_named`, or the whole key of an entry that is broken and in no list."""
+    return digits if len(digits) == WHOLE_KEY and not store.matching(digits) else key_named(store, digits)
+
+
+WHOLE_KEY = 49  # characters

@@ -9,7 +9,8 @@ import platformdirs
 
 from singan_aug.store._base import Store, writing
 from singan_aug.store._directory import DirectoryStore
-from singan_aug.store._key import Fingerprint, Key, fingerprint, make_key
+from singan_aug.store._files import open_regular, refuse_links
+from singan_aug.store._key import Fingerprint, Key, abbreviated, fingerprint, make_key
 from singan_aug.store._manifest import FORMAT_VERSION, Manifest, checksum, refuse_newer
 from singan_aug.store._memory import MemoryStore
 
@@ -21,11 +22,14 @@ __all__ = [
     "Manifest",
     "MemoryStore",
     "Store",
+    "abbreviated",
     "checksum",
     "default_location",
     "fingerprint",
     "make_key",
+    "open_regular",
     "open_store",
+    "refuse_links",
     "refuse_newer",
     "writing",
 ]

@@ -59,6 +59,15 @@ class Store(ABC):
     def __contains__(self, key: str) -> bool:
         return key in set(self.keys())
 
+    def exists(self) -> bool:
+        """Whether there is a store at this place, with pyramids or without."""
+        return True
+
+    def matching(self, digits: str) -> list[str]:
+        """Keys, sorted, that begin so; with a dash, those of which the fingerprint and the rest begin so."""
+        image, dash, rest = digits.lower().partition("-")
+        return [key for key in self.keys() if key[:32].startswith(image) and (not dash or key[33:].startswith(rest))]
+
     def find(self, fingerprint: str) -> list[str]:
         """Keys of the pyramids fitted to one image, sorted: one for each config."""
         return [key for key in self.keys() if key.startswith(f"{fingerprint}-")]

@@ -40,8 +40,10 @@ def decode(weights: bytes, manifest: Manifest, where: str) -> Pyramid:
     `StoreFormatError` where the config names a part that is not known here.
     """
     try:
+        tensors = safetensors.torch.load(weights)
+        _refuse_odd_values(tensors, manifest)
         pyramid = Pyramid.from_tensors(
-            _widened(safetensors.torch.load(weights)),
+            _widened(tensors),
             config=manifest.config,
             channels=manifest.channels,
             size=manifest.scale_sizes[-1],
@@ -55,7 +57,53 @@ def decode(weights: bytes, manifest: Manifest, where: str) -> Pyramid:
         raise CorruptPyramidError(f"{where}: its tensors do not fit its manifest ({error})") from None
     if tuple(scale.size for scale in pyramid.scales) != manifest.scale_sizes:
         raise CorruptPyramidError(f"{where}: its scales do not have the sizes of its manifest")
+    unfit = _unfit(pyramid, tensors)
+    if unfit:
+        raise CorruptPyramidError(f"{where}: its tensors do not fit its manifest ({unfit})")
     return pyramid
+
+
+def _refuse_odd_values(tensors: dict[str, torch.Tensor], manifest: Manifest) -> None:
+    """Raise ValueError for a dtype that is never stored, and for what is not finite: draws would be neither."""
+    floats = getattr(torch, manifest.weights_dtype)
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (floats, torch.uint8):
+            raise ValueError(f"{name}: expected {manifest.weights_dtype} or bytes, got {tensor.dtype}")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name}: expected finite numbers")
+
+
+def _unfit(pyramid: Pyramid, stored: dict[str, torch.Tensor]) -> str | None:
+    """The first tensor that is of no use, or has another shape than draws take for granted."""
+    made = pyramid.tensors()
+    for name, tensor in stored.items():
+        if name not in made:
+            return f"{name} belongs to no scale"
+        if tensor.is_floating_point() != made[name].is_floating_point():
+            return f"{name}: expected {made[name].dtype}, got {tensor.dtype}"
+    channels, below = pyramid.channels, pyramid.scales[0].size
+    for k, scale in enumerate(pyramid.scales):
+        here = (1, channels, *scale.size)
+        shapes: dict[str, list[tuple[int, ...]]] = {
+            "entering": [(1, channels, *below)],
+            "z_star": [here],
+            "amplitude": [(1, 1, 1, 1), (1, 1, *scale.size)],
+        }
+        for name, tensor in scale.stored().items():
+            shape = tuple(tensor.shape)
+            if name == "basis":
+                shapes["basis"] = [_basis_shape(pyramid)]
+            if shape not in shapes.get(name, [shape]):
+                return f"scale {k}: {name}: expected {shapes[name][-1]}, got {shape}"
+        below = scale.size
+    return None
+
+
+def _basis_shape(pyramid: Pyramid) -> tuple[int, ...]:
+    copied = pyramid.config.copied
+    assert copied is not None
+    patch_px = copied.patch_px
+    return (min(copied.descriptor_dims, pyramid.channels * patch_px**2), pyramid.channels, patch_px, patch_px)
 
 
 def _widened(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

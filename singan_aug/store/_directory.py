@@ -25,11 +25,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from singan_aug.errors import CorruptPyramidError, MissingPyramidError
 from singan_aug.images.descriptor import encoded
 from singan_aug.store._base import Store, writing
+from singan_aug.store._checks import MANIFEST_BYTES, WEIGHTS_BYTES, contradiction
+from singan_aug.store._claims import Claims
+from singan_aug.store._files import changed_ns, listed, make_folder, read_file, refuse_links, sync, write_verified
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum, refuse_newer
 
@@ -41,6 +44,7 @@ __all__ = ["DirectoryStore"]
 _KEY = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}")
 _STORE_FILE = "store.json"
 SETTLED_NS = 2_000_000_000  # a folder that changed later than this ago may change again without another time stamp
+STORE_BYTES = 4096  # of a store.json at most
 _STORE_TEXT = json.dumps({"format": "singan-aug store", "format_version": FORMAT_VERSION}) + "\n"
 
 
@@ -52,6 +56,7 @@ class DirectoryStore(Store):
         self.location = str(self.root)
         self._listings: dict[str, tuple[int | None, list[str]]] = {}  # of a shard: when it had changed, and its keys
         self._checked: tuple[int, int] | None = None  # when store.json, found right, was written, and its length
+        self._claims = Claims(self.root / "claims")
 
     @property
     def bank_path(self) -> Path:
@@ -61,12 +66,16 @@ class DirectoryStore(Store):
     def __repr__(self) -> str:
         return f"DirectoryStore({self.location!r})"
 
+    def exists(self) -> bool:
+        """Whether it was ever written to."""
+        return any((self.root / name).exists() for name in (_STORE_FILE, "pyramids"))
+
     def keys(self) -> Iterator[str]:
         """Keys of all complete pyramids, sorted. Raises `StoreFormatError`, `CorruptPyramidError`."""
         self._check_format()
-        for shard in sorted(_listed(self.root / "pyramids")):
+        for shard in sorted(listed(self.root / "pyramids")):
             folder = f"{self.root}/pyramids/{shard}"
-            for key in sorted(_listed(folder)):
+            for key in sorted(listed(folder)):
                 # plain strings: a path object for each of ten thousand would take longer than the disk
                 if _KEY.fullmatch(key) and os.path.exists(f"{folder}/{key}/{MANIFEST_NAME}"):  # noqa: PTH110
                     yield key
@@ -79,27 +88,30 @@ class DirectoryStore(Store):
         """Keys of the pyramids fitted to one image: one folder is listed, and again when it has changed."""
         shard, prefix = fingerprint[:2], f"{fingerprint}-"
         folder = f"{self.location}/pyramids/{shard}"
-        changed_ns = _changed_ns(folder)
-        if changed_ns is None or changed_ns != self._listings.get(shard, (None,))[0]:
+        changed = changed_ns(folder)
+        if changed is None or changed != self._listings.get(shard, (None,))[0]:
             self._check_format()
-            names = _listed(folder)
+            names = listed(folder)
             complete = [name for name in names if self._complete(name)]
-            if len(complete) < len(names) or time.time_ns() - (changed_ns or 0) < SETTLED_NS:
+            if len(complete) < len(names) or time.time_ns() - (changed or 0) < SETTLED_NS:
                 return sorted(name for name in complete if name.startswith(prefix))
-            self._listings[shard] = (changed_ns, complete)
+            self._listings[shard] = (changed, complete)
         return sorted(name for name in self._listings[shard][1] if name.startswith(prefix))
 
     def manifest(self, key: str) -> Manifest:
         """What is known of a pyramid; one flipped byte in its file is noticed."""
         self._check_format()
         path = self._entry(key) / MANIFEST_NAME
-        data = self._read(path, key)
+        data = self._read(path, key, MANIFEST_BYTES)
         try:
             manifest = Manifest.from_json(data.decode(errors="replace"), str(path))
         except CorruptPyramidError as error:
             raise CorruptPyramidError(f"{error}: {_remedy(key)}") from None
         if manifest.key != key:
             raise CorruptPyramidError(f"{path}: it describes {manifest.key}, not {key}: {_remedy(key)}")
+        wrong = contradiction(manifest)
+        if wrong:
+            raise CorruptPyramidError(f"{path}: {wrong}: {_remedy(key)}")
         return manifest
 
     def has_weights(self, key: str, weights_checksum: str) -> bool:
@@ -116,7 +128,7 @@ class DirectoryStore(Store):
 
         manifest = self.manifest(key)
         path = self._entry(key) / WEIGHTS_NAME
-        weights = self._read(path, key)
+        weights = self._read(path, key, WEIGHTS_BYTES)
         if len(weights) != manifest.weights_bytes:
             raise CorruptPyramidError(
                 f"{path}: expected {manifest.weights_bytes} bytes, got {len(weights)}: " + _remedy(key)
@@ -151,22 +163,27 @@ class DirectoryStore(Store):
             weights_checksum=checksum(weights),
             descriptor=encoded(descriptor_of(pyramid, key.fingerprint.turn_code)),
         )
+        self.put(str(key), manifest.to_json().encode(), weights)
+        return manifest
+
+    def put(self, key: str, manifest: bytes, weights: bytes) -> None:
+        """Keep an entry's two files as they are. Raises `StoreWriteError`."""
         self.prepare()
-        with self._writing():
+        entry = self._entry(key)
+        with self._claims.alone(key), self._writing():
             aside = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.root / "partial"))
             try:
-                for file_name, data in ((WEIGHTS_NAME, weights), (MANIFEST_NAME, manifest.to_json().encode())):
-                    _write_verified(aside / file_name, data)
-                entry = self._entry(str(key))
-                entry.mkdir(parents=True, exist_ok=True)
+                for file_name, data in ((WEIGHTS_NAME, weights), (MANIFEST_NAME, manifest)):
+                    write_verified(aside / file_name, data)
+                refuse_links(entry.parent)
+                make_folder(entry)
                 (entry / MANIFEST_NAME).unlink(missing_ok=True)  # never an old manifest beside new weights
                 for file_name in (WEIGHTS_NAME, MANIFEST_NAME):
                     (aside / file_name).replace(entry / file_name)
-                    _sync(entry)
-                self._note_change()
+                    sync(entry)
+                self._note_change(key)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
-        return manifest
 
     def remove(self, key: str) -> None:
         """Forget a pyramid, complete or broken: the manifest goes first."""
@@ -174,17 +191,18 @@ class DirectoryStore(Store):
         entry = self._entry(key)
         if not entry.is_dir():
             raise self._missing(key)
-        with self._writing():
+        with self._claims.alone(key), self._writing():
+            refuse_links(entry.parent.parent, entry.parent, entry)
             (entry / MANIFEST_NAME).unlink(missing_ok=True)
             shutil.rmtree(entry)
-            self._note_change()
+            self._note_change(key)
 
     def prepare(self) -> None:
         """Make the folders, and check that they can be written."""
         self._check_format()
         with self._writing():
             for folder in ("pyramids", "partial", "claims"):
-                (self.root / folder).mkdir(parents=True, exist_ok=True)
+                make_folder(self.root / folder)
             with tempfile.TemporaryFile(dir=self.root / "partial") as probe:
                 probe.write(b"0")
             if not (self.root / _STORE_FILE).exists():
@@ -194,7 +212,7 @@ class DirectoryStore(Store):
         aside = self.root / "partial" / _STORE_FILE
         with FileLock(self.root / "claims" / "store.lock"):
             try:
-                _write_verified(aside, _STORE_TEXT.encode())
+                write_verified(aside, _STORE_TEXT.encode())
                 aside.replace(self.root / _STORE_FILE)
             finally:
                 aside.unlink(missing_ok=True)
@@ -202,24 +220,14 @@ class DirectoryStore(Store):
     @contextmanager
     def claim(self, key: str, *, wait: bool) -> Iterator[bool]:
         """The operating system releases a claim when its process ends, however it ends."""
-        lock = FileLock(self.root / "claims" / f"{key}.lock", timeout=-1 if wait else 0)
-        try:
-            with self._writing():
-                (self.root / "claims").mkdir(parents=True, exist_ok=True)
-                lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        with self._claims.claim(key, -1 if wait else 0) as mine:
+            yield mine
 
     def incomplete(self) -> list[str]:
         """Keys of entries without a manifest: a write that was cut short. `sweep` clears them."""
-        shards = _listed(self.root / "pyramids")
-        found = {key for shard in shards for key in _listed(self.root / "pyramids" / shard) if not self._complete(key)}
-        found |= {name.partition(".")[0] for name in _listed(self.root / "partial")}
+        shards = listed(self.root / "pyramids")
+        found = {key for shard in shards for key in listed(self.root / "pyramids" / shard) if not self._complete(key)}
+        found |= {name.partition(".")[0] for name in listed(self.root / "partial")}
         return sorted(key for key in found if _KEY.fullmatch(key))
 
     def sweep(self) -> None:
@@ -230,10 +238,13 @@ class DirectoryStore(Store):
                 if not mine:
                     continue
                 with self._writing():
+                    refuse_links(self.root / "partial")
                     for leftover in (self.root / "partial").glob(f"{key}.*"):
                         shutil.rmtree(leftover, ignore_errors=True)
+                    entry = self._entry(key)
                     if not self._complete(key):
-                        shutil.rmtree(self._entry(key), ignore_errors=True)
+                        refuse_links(entry.parent.parent, entry.parent, entry)
+                        shutil.rmtree(entry, ignore_errors=True)
 
     def changes(self) -> int:
         """The modification time of `pyramids/`, which every save and removal sets."""
@@ -255,14 +266,15 @@ class DirectoryStore(Store):
             aside = Path(tempfile.mkdtemp(prefix="derived.", dir=self.root / "partial"))
             try:
                 (aside / name).write_bytes(data)
-                (self.root / "derived").mkdir(exist_ok=True)
+                make_folder(self.root / "derived")
                 (aside / name).replace(self.root / "derived" / name)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
 
-    def _note_change(self) -> None:
-        with suppress(OSError):  # set outright: a file system's own clock may tick too seldom
-            os.utime(self.root / "pyramids", ns=(time.time_ns(), time.time_ns()))
+    def _note_change(self, key: str) -> None:
+        for folder in (self.root / "pyramids" / key[:2], self.root / "pyramids"):
+            with suppress(OSError):  # set outright: a file system's own clock may tick too seldom
+                os.utime(folder, ns=(time.time_ns(), time.time_ns()))
 
     def _entry(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
@@ -278,15 +290,15 @@ class DirectoryStore(Store):
     def _missing(self, key: str) -> MissingPyramidError:
         return MissingPyramidError(f"no pyramid {key} in {self.location}: see `singan-aug ls` for those it has")
 
-    def _read(self, path: Path, key: str) -> bytes:
+    def _read(self, path: Path, key: str, limit_bytes: int) -> bytes:
         try:
-            return path.read_bytes()
+            return read_file(path, limit_bytes)
         except FileNotFoundError:
             if path.name == WEIGHTS_NAME and self._complete(key):
                 raise CorruptPyramidError(f"{path}: missing beside its manifest: " + _remedy(key)) from None
             raise self._missing(key) from None
         except OSError as error:
-            raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror})") from None
+            raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror}): {_remedy(key)}") from None
 
     def _check_format(self) -> None:
         path = f"{self.location}/{_STORE_FILE}"
@@ -295,7 +307,7 @@ class DirectoryStore(Store):
             found = (status.st_mtime_ns, status.st_size)
             if found == self._checked:
                 return
-            text = Path(path).read_text(errors="replace")
+            text = read_file(path, STORE_BYTES).decode(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
@@ -315,36 +327,3 @@ class DirectoryStore(Store):
 
 def _remedy(key: str) -> str:
     return f"remove it with `singan-aug rm {key}` and fit the image again"
-
-
-def _changed_ns(folder: str) -> int | None:
-    try:
-        return os.stat(folder).st_mtime_ns  # noqa: PTH116 (every look-up)
-    except OSError:
-        return None
-
-
-def _listed(folder: Path | str) -> list[str]:
-    try:
-        return os.listdir(folder)  # noqa: PTH208 (names alone: this is on every look-up's path)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _write_verified(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.read_bytes() != data:
-        raise OSError(f"{path.name} does not read back as it was written")
-
-
-def _sync(folder: Path) -> None:
-    if os.name == "nt":
-        return  # folders cannot be synced there
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

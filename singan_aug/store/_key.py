@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from singan_aug.config import FitConfig
 from singan_aug.images import Mask, Pixels, contiguous, image_and_mask, is_grey, to_pixels, turn_pixels
+from singan_aug.store._checks import digest_of_config
 from singan_aug.store._manifest import FORMAT_VERSION
 
-__all__ = ["Fingerprint", "Key", "fingerprint", "make_key"]
+__all__ = ["Fingerprint", "Key", "abbreviated", "fingerprint", "make_key"]
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,42 @@ def make_key(image: Any, config: FitConfig, mask: Any = None) -> Key:
     """
     pixels, classes = image_and_mask(image, mask)
     found = fingerprint(pixels)
-    rest = xxhash.xxh3_64(f"{FORMAT_VERSION}/{classes is not None}/{config.digest()}".encode())
+    rest = digest_of_config(config, FORMAT_VERSION, masked=classes is not None)
     if classes is not None:
         rest.update(_digest(turn_pixels(classes[..., None].astype("<i4"), found.turn_code)).encode())
     return Key(found, rest.hexdigest())
+
+
+SHORT, SHORT_DIGEST = 12, 4  # digits of an abbreviated key
+
+
+def abbreviated(keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each of sorted keys, and the digits that name it among them: a few of the fingerprint, and with a dash a few of
+    the rest where an image has several pyramids.
+    """
+    before, here = "", ""
+    for after in _with_end(keys):
+        if here:
+            yield here, _shortest(here, before, after)
+            before = here
+        here = after
+
+
+def _with_end(keys: Iterable[str]) -> Iterator[str]:
+    yield from keys
+    yield ""
+
+
+def _shortest(key: str, *neighbours: str) -> str:
+    same = [_shared(key, other) for other in neighbours]
+    image = max([SHORT, *(count + 1 for count in same if count < 32)])
+    twins = [count for count in same if count >= 32]
+    return key[:image] if not twins else f"{key[:image]}-{key[33:][: max(SHORT_DIGEST, max(twins) - 32)]}"
+
+
+def _shared(one: str, other: str) -> int:
+    """How many digits they begin alike."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _digest(pixels: Pixels | Mask) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import xxhash
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import CorruptPyramidError, StoreFormatError
@@ -16,6 +16,9 @@ __all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "WEIGHTS_NAME", "Manifest", "check
 FORMAT_VERSION = 1  # of everything a store holds; cache/README.md describes it
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "pyramid.safetensors"
+
+Side = Annotated[int, Field(ge=1, le=2**20)]  # in pixels
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 def checksum(data: bytes) -> str:
@@ -42,23 +45,26 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: int
-    key: str
-    fingerprint: str  # of the source image
-    turn_code: int  # images.turn(fitted image, turn_code) is the orientation that was fingerprinted
+    format_version: Annotated[int, Field(ge=1)]
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{32}-[0-9a-f]{16}$")]
+    fingerprint: Digest  # of the source image
+    turn_code: Annotated[int, Field(ge=0, le=7)]  # images.turn(fitted image, turn_code) is what was fingerprinted
     name: str  # file name of the source image when it was fitted; informs only
-    source_size: tuple[int, int]  # (height, width) in pixels
-    channels: int
-    scale_sizes: tuple[tuple[int, int], ...]  # (height, width) of every scale, coarsest first
-    displacement_px: tuple[float, ...]  # mean, of draws from each start scale, in pixels of the finest
-    mask_values: tuple[int, ...]  # of the mask fitted with the image, ascending; empty without one
+    source_size: tuple[Side, Side]  # (height, width) in pixels
+    channels: Annotated[int, Field(ge=1, le=4)]
+    # (height, width) of every scale, coarsest first
+    scale_sizes: Annotated[tuple[tuple[Side, Side], ...], Field(min_length=1, max_length=256)]
+    # mean, of draws from each start scale, in pixels of the finest
+    displacement_px: Annotated[tuple[float, ...], Field(max_length=256)]
+    # of the mask fitted with the image, ascending; empty without one
+    mask_values: Annotated[tuple[Annotated[int, Field(ge=-(2**31), lt=2**31)], ...], Field(max_length=256)]
     config: FitConfig
     provenance: dict[str, Any]
-    created_at: str  # ISO 8601, UTC
-    weights_dtype: str  # "float16", or "float32" where half precision would move a draw by more than 1/255
-    weights_bytes: int
-    weights_checksum: str  # xxh3-128
-    descriptor: str  # base64: what the perceptual index knows of the image
+    created_at: Annotated[str, Field(max_length=64)]  # ISO 8601, UTC
+    weights_dtype: Literal["float16", "float32"]  # the latter where half precision would move a draw by over 1/255
+    weights_bytes: Annotated[int, Field(ge=0, le=2**32)]
+    weights_checksum: Digest  # xxh3-128
+    descriptor: Annotated[str, Field(max_length=8192)]  # base64: what the perceptual index knows of the image
 
     def to_json(self) -> str:
         """Indented JSON with a trailing checksum over everything before it; the exact bytes of the file."""
@@ -83,8 +89,12 @@ class Manifest(BaseModel):
             raise CorruptPyramidError(f"{where}: its checksum does not match its contents")
         try:
             return cls.model_validate(values)
-        except ValueError:  # pydantic's
-            raise newer(where, "its checksum is right but it has fields or values unknown here") from None
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+            field, message = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden" or "config" in problem["loc"]:
+                raise newer(where, f"its checksum is right, but its {field} is unknown here ({message})") from None
+            raise CorruptPyramidError(f"{where}: its {field} cannot be ({message})") from None
 
 
 def _guarded(values: dict[str, Any]) -> str:

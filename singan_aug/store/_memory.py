@@ -44,6 +44,14 @@ class MemoryStore(Store):
     def __contains__(self, key: str) -> bool:
         return key in self._kept or key in self.beneath
 
+    def exists(self) -> bool:
+        """Of the store beneath."""
+        return self.beneath.exists()
+
+    def matching(self, digits: str) -> list[str]:
+        """From the store beneath."""
+        return self.beneath.matching(digits)
+
     def find(self, fingerprint: str) -> list[str]:
         """From the store beneath, so that pyramids fitted meanwhile are found."""
         return self.beneath.find(fingerprint)

@@ -81,11 +81,12 @@ def unpack_generated(
     scales = []
     widths = scale_widths(len(sizes), generated.networks)
     for k, (own, size, width) in enumerate(zip(tensors, sizes, widths, strict=True)):
-        generator = generator_from(generated.networks, channels, width)
+        with torch.device("meta"):  # whatever the config asks for, nothing is made but what was stored
+            generator = generator_from(generated.networks, channels, width)
         state = {name.removeprefix("generator."): t for name, t in own.items() if name.startswith("generator.")}
         for name, counter in generator.state_dict().items():
             if name.endswith("num_batches_tracked"):
-                state[name] = torch.zeros_like(counter)
+                state[name] = torch.zeros_like(counter, device="cpu")
         generator.load_state_dict(state, assign=True)
         generator.eval().requires_grad_(False)
         nothing_enters = k == 0 and generated.noise.anchor == "none"

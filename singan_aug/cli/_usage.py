@@ -1,0 +1,52 @@
+"""Wrong usage in one line, with what was probably meant, under the help of which command more is told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from singan_aug.display import complain
+
+__all__ = ["USAGE", "OneLineUsage"]
+
+USAGE, INTERRUPTED = 2, 130
+
+
+class OneLineUsage(TyperGroup):
+    """A group of commands whose errors of usage are one line and exit code 2."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run it; whatever the parser says against the arguments is one line."""
+        run = partial(super().main, args, prog_name, complete_var, False, windows_expand_args, **extra)
+        if not standalone_mode:
+            return run()
+        try:
+            code = run()
+        except (typer.Abort, KeyboardInterrupt):
+            complain("interrupted")
+            code = INTERRUPTED
+        except Exception as error:
+            if not hasattr(error, "format_message"):  # the parser's errors have no base that every typer exports
+                raise
+            complain(_explained(error))
+            code = getattr(error, "exit_code", USAGE)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explained(error: Any) -> str:
+    message = str(error.format_message()).rstrip(".")
+    command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "singan-aug"
+    return f"{message}: see `{command} --help`"
