@@ -15,6 +15,7 @@ from tests.conftest import make_photo
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.is_file()]
 SKIPPED_FOLDERS = {"__pycache__", "build", "dist", "singan-aug-demo", "variants"}
+RUN_HERE = [path for path in DOCUMENTS if path.parent.name != "hosts"]  # those are run by tests/hosts/test_recipes.py
 HOME = re.compile(r"(?<![\w.~}-])/(?:root|work)/|(?<![\w.])/(?:home|Users)/\w")
 
 
@@ -54,7 +55,7 @@ def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("a_users_folder")
 @pytest.mark.filterwarnings("default")  # the other libraries' own
 @pytest.mark.filterwarnings("error::singan_aug.errors.UnchangedWarning")
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if _blocks(path.read_text())], ids=_ids)
+@pytest.mark.parametrize("path", [path for path in RUN_HERE if _blocks(path.read_text())], ids=_ids)
 def test_python_blocks_run(path: Path) -> None:
     for library in _needed(path.read_text()):
         if find_spec(library) is None:
