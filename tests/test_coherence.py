@@ -74,16 +74,16 @@ def test_every_patch_is_decided_as_an_exhaustive_search_decides_it(noise: float)
     draw = (source + noise * torch.randn(source.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
     known = KnownPatches.of(source)
     sets = [torch.nn.functional.unfold(image - 0.5, 7)[0].T for image in (draw, source)]
-    picked = module._picked(len(sets[0]), 0)
+    picked = module._picked(len(sets[0]), known.sampled, 0)
     nearest, _ = nearest_patches(sets[0][picked], sets[1])
     assert float(incoherence(known, draw)) == pytest.approx(float((nearest > known.limit).double().mean()), abs=1e-3)
 
 
-def test_patches_are_sampled_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patches_are_sampled_where_there_are_many() -> None:
     draw = torch.cat([_photo()[..., :26], 1 - _photo()[..., 26:]], -1)
     all_of_them = float(incoherence(_photo(), draw))
-    monkeypatch.setattr(module, "SAMPLED", 400)
-    sampled = [float(incoherence(_photo(), draw, seed=seed)) for seed in (0, 0, 1)]
+    few = KnownPatches.of(_photo(), sampled=400)
+    sampled = [float(incoherence(few, draw, seed=seed)) for seed in (0, 0, 1)]
     assert sampled[0] == sampled[1] != sampled[2]
     assert sampled[0] == pytest.approx(all_of_them, abs=0.1)  # four standard errors of a share of 400
 

@@ -65,7 +65,7 @@ def score(
     for path in (real, fake):
         if not path.exists():
             raise ConfigError(f"expected an image or a folder of them, got {path}: there is no such file or folder")
-    weights = weights or (Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None)
+    weights = weights_folder(weights)
 
     from singan_aug.metrics.pairing import pair_files
     from singan_aug.metrics.scoring import Networks, score_files
@@ -95,6 +95,11 @@ def score(
         _show(scored, fake)
     if failed:
         raise typer.Exit(FAILED)
+
+
+def weights_folder(named: Path | None) -> Path | None:
+    """The folder of weights that an option or the environment names."""
+    return named or (Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None)
 
 
 def _download(folder: Path) -> None:

@@ -34,6 +34,7 @@ class KnownPatches:
     basis: Tensor  # [D, D] orthonormal
     limit: float  # squared distance, summed over D values in [0, 1], beyond which a patch is nowhere in the source
     patch_px: int
+    sampled: int  # patches of an image that are looked at
 
     @classmethod
     def of(
@@ -41,9 +42,10 @@ class KnownPatches:
         source: Tensor,  # [1, 1 or 3, H, W] in [0, 1]
         *,
         patch_px: int = 7,
+        sampled: int = SAMPLED,
         seed: int = 0,
     ) -> KnownPatches:
-        """Take all patches of `source`, and compare `SAMPLED` of them with all that lie `APART_PX` away or farther.
+        """Take all patches of `source`, and compare `sampled` of them with all that lie `APART_PX` away or farther.
 
         Raises `ImageError` for another shape or range, more than one source, or one whose long side is too short to
         hold patches so far apart.
@@ -60,7 +62,7 @@ class KnownPatches:
         patches = _patches(source, patch_px)
         basis = torch.linalg.eigh((patches.T @ patches).double()).eigenvectors.flip(1).float()
         rotated = patches @ basis
-        picked = _picked(len(rotated), seed)
+        picked = _picked(len(rotated), sampled, seed)
         own = []
         for some in picked.split(max(1, COMPARED // len(rotated))):
             distances = (rotated.square().sum(1) - 2 * rotated[some] @ rotated.T).view(-1, height, width)
@@ -71,7 +73,7 @@ class KnownPatches:
             own.append((rotated[some] - rotated[distances.flatten(1).argmin(1)]).square().sum(1))
         limit = max(float(torch.cat(own).quantile(QUANTILE)), COPIED**2 * rotated.shape[1])
         leading = _leading(rotated)
-        return cls(rotated, leading.T.contiguous(), leading.square().sum(1), basis, limit, patch_px)
+        return cls(rotated, leading.T.contiguous(), leading.square().sum(1), basis, limit, patch_px, sampled)
 
 
 def incoherence(
@@ -101,7 +103,7 @@ def incoherence(
 
 def _share_nowhere(known: KnownPatches, patches: Tensor, seed: int) -> float:
     """Most patches are decided by their leading components: these bound the distance from below, a match from above."""
-    wanted = patches[_picked(len(patches), seed)] @ known.basis
+    wanted = patches[_picked(len(patches), known.sampled, seed)] @ known.basis
     leading = _leading(wanted)
     least, candidates = [], []
     for some in leading.split(max(1, COMPARED // len(known.rotated))):
@@ -125,7 +127,7 @@ def _leading(rotated: Tensor) -> Tensor:
     return torch.cat([rotated[:, :LEADING], rotated[:, LEADING:].norm(dim=1, keepdim=True)], 1)
 
 
-def _picked(count: int, seed: int) -> Tensor:
-    if count <= SAMPLED:
+def _picked(count: int, sampled: int, seed: int) -> Tensor:
+    if count <= sampled:
         return torch.arange(count)
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:SAMPLED]
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:sampled]
