@@ -73,3 +73,10 @@ def test_without_albumentations_its_adapter_says_what_to_install() -> None:
 
 def test_the_version_has_three_numbers() -> None:
     assert len([int(part) for part in singan_aug.__version__.split(".")]) == 3
+
+
+def test_the_citation_names_this_version() -> None:
+    path = ROOT / "CITATION.cff"
+    if not path.is_file():
+        pytest.skip("an installed package has none")
+    assert f"\nversion: {singan_aug.__version__}\n" in path.read_text()
