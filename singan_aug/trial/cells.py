@@ -69,7 +69,10 @@ def _run(sets: Sets, batches: Batches, test: Tensor, workshop: Workshop, arm: Ar
     """What a network trained from scratch scores on each test image, [1, T]: 0 or 1; or, [2, T]: IoU and Dice."""
     protocol, labelled = workshop.protocol, workshop.labelled
     if protocol.model == "masks":
-        return train_masks(sets, batches, test, protocol, seed, arm.strong)
+        return train_masks(sets, batches, test, protocol, seed, arm.strong, workshop.build)
     classes, cutmix = len(labelled.classes), arm.strong == "cutmix"
-    right = train_scratch(sets, batches, test, classes, protocol, seed, cutmix=cutmix) == labelled.test_labels
+    right = (
+        train_scratch(sets, batches, test, classes, protocol, seed, cutmix=cutmix, build=workshop.build)
+        == labelled.test_labels
+    )
     return np.asarray(right.astype(float))[None]

@@ -110,6 +110,7 @@ class Protocol:
     flips: bool = True  # whether a mirror image is of its class
     quarter_turns: bool = False  # whether a turned one is
     elastic: tuple[float, float] = (0.0, 1.0)  # alpha and sigma in pixels of turns_elastic, chosen by tuning.py
+    network: str | None = None  # name of another network that is trained
     fit: dict[str, Any] = field(default_factory=dict)  # fields of the fast preset that are changed
 
     def to_json(self) -> str:
@@ -119,6 +120,8 @@ class Protocol:
     def digest(self) -> str:
         """Of what the cells depend on: not of how many arms, splits, seeds or counts there are."""
         held = asdict(replace(self, arms=(), images_per_class=(), rare=(), splits=0))
+        if self.network is None:  # what was made before there were others stays
+            del held["network"]
         return xxhash.xxh3_64_hexdigest(json.dumps(held, sort_keys=True).encode())
 
     @property

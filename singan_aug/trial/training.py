@@ -16,6 +16,7 @@ from singan_aug.trial.protocol import Arm, Protocol
 
 __all__ = ["Batches", "train_head", "train_masks", "train_scratch"]
 
+Build = Callable[[int, int], nn.Module]  # a network, of channels and classes
 Sets = Mapping[tuple[str, str | None], Tensor]  # of each set of views [images of the pool, views, ...]
 FEATURE_LENGTH = 20.0  # features are divided by their length and multiplied by this
 
@@ -102,11 +103,15 @@ def train_scratch(
     seed: int,
     *,
     cutmix: bool,
+    build: Build | None = None,  # SmallNetwork for None
 ) -> NDArray[np.int64]:
     """Predictions of one seed, [T]: SmallNetwork, AdamW and a one-cycle rate."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = SmallNetwork(test.shape[-1], classes, protocol.width).to(memory_format=torch.channels_last)
+        network: nn.Module = (
+            SmallNetwork(test.shape[-1], classes, protocol.width) if build is None else build(test.shape[-1], classes)
+        )
+        network = network.to(memory_format=torch.channels_last)
         rng = np.random.default_rng([seed, 3])
         optimiser = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, protocol.learning_rate, protocol.steps)
@@ -132,6 +137,7 @@ def train_masks(
     protocol: Protocol,
     seed: int,
     strong: str,
+    build: Build | None = None,  # TinyUNet or FoldedUNet for None
 ) -> NDArray[np.float64]:
     """Of one seed the intersection over union, and Dice, of every test image's figure, [2, T].
 
@@ -141,7 +147,7 @@ def train_masks(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         folded = protocol.crop_px is not None
-        network: nn.Module = FoldedUNet(3, protocol.width) if folded else TinyUNet(3, protocol.width // 3)
+        network = _for_masks(protocol) if build is None else build(3, 1)
         network = network.to(memory_format=torch.channels_last)
         rng = np.random.default_rng([seed, 3])
         optimiser = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay)
@@ -166,6 +172,10 @@ def train_masks(
     both, either = (found & figure).sum((1, 2)), (found | figure).sum((1, 2))
     scores = torch.stack([both / either.clamp_min(1), 2 * both / (both + either).clamp_min(1)])
     return np.asarray(scores.double().numpy())
+
+
+def _for_masks(protocol: Protocol) -> nn.Module:
+    return TinyUNet(3, protocol.width // 3) if protocol.crop_px is None else FoldedUNet(3, protocol.width)
 
 
 def _mask_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from singan_aug.trial.data import Labelled
 from singan_aug.trial.protocol import Protocol
@@ -39,6 +39,7 @@ class Workshop:
         folder: one for each digest of a protocol, made if missing.
         network: what images are seen through; None: networks are trained on pixels.
         say: told what took long.
+        build: the network that is trained, of (channels, classes); None: the small ones of networks.py.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class Workshop:
         network: Features | None,
         folder: Path,
         say: Callable[[str], None] = lambda _: None,
+        build: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
-        self.protocol, self.labelled = protocol, labelled
+        self.protocol, self.labelled, self.build = protocol, labelled, build
         self._network, self._folder, self._say = network, folder / protocol.digest(), say
         self._held: dict[str, dict[str, Tensor]] = {}
         self._fitted: Fitted = {}
