@@ -34,7 +34,7 @@ ROOT = Path(singan_aug.__file__).parents[1]
 TINY = quick(coarsest_px=13, finest_px=40, steps_coarsest=2, steps_finer=2)
 SIZE = (26, 34)
 PHOTOS = {"red fox.png": 0, "deep/stone.jpg": 1, "deep/er/grey.png": 2}
-COMMANDS = ["fit", "draw", "ls", "show", "verify", "rm", "bank", "report", "score", "study", "demo"]
+COMMANDS = ["preview", "fit", "draw", "ls", "show", "verify", "rm", "bank", "report", "score", "study", "demo"]
 
 
 def _pixels(seed: int) -> Any:

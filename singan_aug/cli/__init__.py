@@ -5,7 +5,8 @@ Exit codes: 0 all well, 1 some image or entry failed and is named, 2 wrong usage
 
 from singan_aug.cli._app import app as app
 
-from singan_aug.cli import advise as advise  # isort: skip  (the order of the commands in --help)
+from singan_aug.cli import preview as preview  # isort: skip  (the order of the commands in --help)
+from singan_aug.cli import advise as advise  # isort: skip
 from singan_aug.cli import fit as fit  # isort: skip
 from singan_aug.cli import draw as draw  # isort: skip
 from singan_aug.cli import export as export  # isort: skip

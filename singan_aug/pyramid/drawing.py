@@ -11,6 +11,7 @@ from torch import Tensor
 
 from singan_aug.images import signed_to_bytes, to_unit
 from singan_aug.pyramid.noise import generator_for
+from singan_aug.pyramid.pictures import rows_as_png
 from singan_aug.pyramid.pyramid import Pyramid
 from singan_aug.pyramid.scale import draw_upwards
 from singan_aug.pyramid.sizes import Size, StartScale, resolve_start_scale, sizes_for
@@ -40,6 +41,10 @@ class Traced:
     def levels(self) -> Tensor:
         """uint8 [n, C, H, W]: the images to 8 bits."""
         return signed_to_bytes(self.signed)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the first variants in a row."""
+        return rows_as_png([self.images])
 
 
 def draw(

@@ -13,8 +13,9 @@ from singan_aug.config import FitConfig
 from singan_aug.images import bytes_to_signed, signed_to_bytes
 from singan_aug.pyramid.copied.scale import CopiedScale, copied_bytes, copied_scales
 from singan_aug.pyramid.generated.scale import generated_bytes, unpack_generated
+from singan_aug.pyramid.pictures import rows_as_png
 from singan_aug.pyramid.scale import Scale
-from singan_aug.pyramid.sizes import Size, stack_sizes
+from singan_aug.pyramid.sizes import START_WORDS, Size, stack_sizes
 
 __all__ = ["Pyramid", "stored_bytes"]
 
@@ -67,6 +68,13 @@ class Pyramid:
     def with_provenance(self, provenance: Mapping[str, Any]) -> Pyramid:
         """The same pyramid with another provenance."""
         return replace(self, provenance=provenance)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the reconstruction beside three variants, of start scales coarse to fine."""
+        from singan_aug.pyramid.drawing import draw, reconstruct  # which import this module
+
+        memory = reconstruct(self)
+        return rows_as_png([torch.cat([memory, draw(self, 3, start_scale=start)]) for start in START_WORDS])
 
     def tensors(self) -> dict[str, Tensor]:
         """What has to be stored of it, by name; floats, or bytes where 8 bits are exact."""

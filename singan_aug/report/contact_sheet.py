@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from singan_aug.images import unit_to_pil
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 
-__all__ = ["contact_sheet"]
+__all__ = ["BACKGROUND", "contact_sheet", "titled_rows"]
 
 GAP_PX, LABEL_PX = 4, 16
 BACKGROUND, INK = "white", "black"
@@ -45,11 +45,23 @@ def _block(
     for scale in range(len(pyramid)):
         drawn = draw(pyramid, variants, start_scale=scale, seed=seed)
         rows.append([(f"start scale {scale}", unit_to_pil(image)) for image in drawn])
-    height = round(cell_px * pyramid.size[0] / pyramid.size[1])
+    return titled_rows(name, rows, pyramid.size[0] / pyramid.size[1], columns=max(variants, 2), cell_px=cell_px)
+
+
+def titled_rows(
+    title: str,
+    rows: Sequence[Sequence[tuple[str, Image.Image]]],  # each picture under its label
+    aspect: float,  # height of every picture, as a ratio to its width
+    *,
+    columns: int,  # that there is room for
+    cell_px: int,
+) -> Image.Image:
+    """Pictures of one shape in rows, under a title."""
+    height = round(cell_px * aspect)
     step_x, step_y = cell_px + GAP_PX, height + GAP_PX + LABEL_PX
-    sheet = Image.new("RGB", (GAP_PX + step_x * max(variants, 2), LABEL_PX * 2 + step_y * len(rows)), BACKGROUND)
+    sheet = Image.new("RGB", (GAP_PX + step_x * columns, LABEL_PX * 2 + step_y * len(rows)), BACKGROUND)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
-    pen.text((GAP_PX, 3), name, fill=INK, font=ImageFont.load_default(size=13))
+    pen.text((GAP_PX, 3), title, fill=INK, font=ImageFont.load_default(size=13))
     for i, row in enumerate(rows):
         for j, (label, picture) in enumerate(row):
             left, top = GAP_PX + step_x * j, LABEL_PX + step_y * i
