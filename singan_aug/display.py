@@ -36,6 +36,7 @@ __all__ = [
     "printable",
     "say",
     "show_json",
+    "show_json_rows",
     "show_table",
 ]
 
@@ -82,6 +83,14 @@ def say(message: str) -> None:
 def show_json(value: Any) -> None:
     """JSON on stdout, for scripts."""
     typer.echo(json.dumps(value, indent=2))
+
+
+def show_json_rows(rows: Iterable[Any]) -> None:
+    """A JSON array on stdout, each item as soon as it is known."""
+    typer.echo("[", nl=False)
+    for number, row in enumerate(rows):
+        typer.echo((",\n" if number else "\n") + json.dumps(row, indent=1), nl=False)
+    typer.echo("\n]")
 
 
 class Display:

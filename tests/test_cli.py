@@ -552,6 +552,7 @@ def test_ls_json_is_an_array_with_one_object_for_each_pyramid(fitted: DirectoryS
     assert [row["key"] for row in rows] == list(fitted.keys())
     assert {row["name"] for row in rows} == {Path(name).name for name in PHOTOS}
     assert all(FitConfig(**row["config"]) == TINY for row in rows)
+    assert all((row["size"], row["scales"], row["masked"]) == ([26, 34], 3, False) for row in rows)
 
 
 def test_ls_names_a_broken_entry_and_lists_the_others(store: DirectoryStore) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
+from itertools import tee
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +14,13 @@ from singan_aug.bank import Bank
 from singan_aug.cli._app import FAILED, AsJson, Cache, Target, app, existing_store, find_pyramid, loaded, reported
 from singan_aug.cli._describe import preset_words
 from singan_aug.cli.draw import write_new
-from singan_aug.display import complain, file_size, printable, say, show_json, show_table
+from singan_aug.display import complain, file_size, printable, say, show_json, show_json_rows, show_table
 from singan_aug.errors import StoreError
 from singan_aug.images import pixels_to_pil
 from singan_aug.pyramid.sizes import START_WORDS, start_scale_at
-from singan_aug.store import Manifest, Store, abbreviated
+from singan_aug.store import Broken, Listed, Manifest, Store, abbreviated
+
+Row = tuple[str, Listed]  # the digits that name it, and what is told of it
 
 
 class Order(StrEnum):
@@ -29,12 +33,11 @@ class Order(StrEnum):
     preset = "preset"
 
 
-SORTED_BY: dict[Order, Any] = {
-    Order.key: lambda m: m.key,
-    Order.name: lambda m: (m.name, m.key),
-    Order.date: lambda m: (m.created_at, m.key),
-    Order.size: lambda m: (-m.weights_bytes, m.key),
-    Order.preset: lambda m: (preset_words(m.config), m.name, m.key),
+SORTED_BY: dict[Order, Callable[[Row], Any]] = {
+    Order.name: lambda row: (row[1].name, row[1].key),
+    Order.date: lambda row: (row[1].created_at, row[1].key),
+    Order.size: lambda row: (-row[1].weights_bytes, row[1].key),
+    Order.preset: lambda row: (preset_words(row[1].config), row[1].name, row[1].key),
 }
 
 
@@ -47,55 +50,71 @@ def list_pyramids(
 ) -> None:
     """List the pyramids of a store."""
     store = existing_store(cache)
-    manifests, broken = [], False
-    for key in store.keys():
-        try:
-            manifests.append(store.manifest(key))
-        except StoreError as error:
-            broken = True
-            complain(str(error))
-    manifests.sort(key=SORTED_BY[sort])
+    broken: list[Broken] = []
+    rows: Iterable[Row] = _whole(store.entries(), broken)
+    if sort in SORTED_BY:
+        rows = sorted(rows, key=SORTED_BY[sort])
     if as_json:
-        show_json([_described(manifest) for manifest in manifests])
+        show_json_rows(_as_json(entry) for _, entry in rows)
     else:
-        _show_rows(store, manifests)
+        _show_rows(store, rows)
     if broken:
         raise typer.Exit(FAILED)
 
 
-def _show_rows(store: Store, manifests: list[Manifest]) -> None:
-    short, held = dict(abbreviated(store.keys())), _banked(store, [m.key for m in manifests])
-    columns = ["key", "image", "fitted at", "preset", "mask", "scales", "bank", "size", "fitted on"]
-    rows = [
-        [
-            short.get(m.key, m.key),
-            m.name or "-",
-            _by(m.scale_sizes[-1]),
-            preset_words(m.config),
-            "yes" if m.mask_values else "-",
-            str(len(m.scale_sizes)),
-            str(held.get(m.key) or "-"),
-            file_size(m.weights_bytes),
-            m.created_at[:10],
-        ]
-        for m in manifests
-    ]
-    if rows:
-        show_table(columns, rows)
-    total = file_size(sum(m.weights_bytes for m in manifests))
-    say(f"{len(manifests)} pyramids, {total}, in {store.location}")
+def _whole(entries: Iterable[Listed | Broken], broken: list[Broken]) -> Iterator[Row]:
+    """Those that can be read, with the digits that name them; the others are complained of."""
+    ahead, here = tee(entries)
+    for (_, short), entry in zip(abbreviated(entry.key for entry in ahead), here, strict=True):
+        if isinstance(entry, Broken):
+            broken.append(entry)
+            complain(str(entry.error))
+        else:
+            yield short, entry
 
 
-def _banked(store: Store, keys: list[str]) -> dict[str, int]:
-    """How many variants the bank holds of each."""
+def _as_json(entry: Listed) -> dict[str, Any]:
+    return {**entry._asdict(), "config": entry.config.model_dump(mode="json"), "preset": preset_words(entry.config)}
+
+
+def _show_rows(store: Store, rows: Iterable[Row]) -> None:
+    count = total = 0
+    bank = _bank_of(store)
+
+    def cells() -> Iterator[list[str]]:
+        nonlocal count, total
+        for short, entry in rows:
+            count, total = count + 1, total + entry.weights_bytes
+            yield [
+                short,
+                entry.name or "-",
+                _by(entry.size),
+                preset_words(entry.config),
+                "yes" if entry.masked else "-",
+                str(entry.scales),
+                _banked(bank, entry.key),
+                file_size(entry.weights_bytes),
+                entry.created_at[:10],
+            ]
+
+    show_table(["key", "image", "fitted at", "preset", "mask", "scales", "bank", "size", "fitted on"], cells())
+    say(f"{count} pyramids, {file_size(total)}, in {store.location}")
+
+
+def _bank_of(store: Store) -> Bank | None:
+    """None where there is none that can be read."""
     try:
         bank = Bank(store)
-        if bank.spec is None:
-            return {}
-        return {key: sum(bank.count(key, start) for start in bank.start_scales(key)) for key in keys}
+        return bank if bank.spec else None
     except StoreError as error:
         complain(str(error))
-        return {}
+        return None
+
+
+def _banked(bank: Bank | None, key: str) -> str:
+    """How many variants the bank holds of a pyramid."""
+    count = sum(bank.count(key, start) for start in bank.start_scales(key)) if bank else 0
+    return str(count or "-")
 
 
 def _by(size: tuple[int, int]) -> str:
@@ -160,7 +179,7 @@ def _show_scales(store: Store, manifest: Manifest) -> None:
     from singan_aug.pyramid import keeps_layout  # torch
 
     count, moved = len(manifest.scale_sizes), manifest.displacement_px
-    bank = Bank(store)
+    bank = _bank_of(store)
     rows = []
     for start, size in enumerate(manifest.scale_sizes):
         words = [word for word, share in START_WORDS.items() if start_scale_at(share, count) == start]
@@ -172,7 +191,7 @@ def _show_scales(store: Store, manifest: Manifest) -> None:
                 _by(size),
                 f"{moved[start]:.1f} px" if moved else "-",
                 "yes" if kept else "no",
-                str(bank.count(manifest.key, start) or "-"),
+                str((bank and bank.count(manifest.key, start)) or "-"),
             ]
         )
     show_table(["start scale", "word", "scale", "moves pixels by", "keeps boxes", "bank"], rows)

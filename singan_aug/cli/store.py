@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import joblib
 import typer
 
 from singan_aug.bank import Bank
@@ -11,6 +12,8 @@ from singan_aug.cli._app import (
     FAILED,
     AsJson,
     Cache,
+    Jobs,
+    Quiet,
     Yes,
     app,
     confirm_loss,
@@ -18,9 +21,13 @@ from singan_aug.cli._app import (
     key_named,
     reported,
 )
-from singan_aug.display import complain, say, show_json
+from singan_aug.display import ProgressBar, complain, say, show_json
 from singan_aug.errors import ConfigError, StoreError
-from singan_aug.store import Store
+from singan_aug.store import Store, open_store
+from singan_aug.workers import side_by_side
+
+AT_ONCE = 200  # pyramids that a worker checks and tells of
+WORTH_PROCESSES = 5000  # pyramids from which on workers are worth starting
 
 
 @app.command()
@@ -30,18 +37,20 @@ def verify(
         list[str] | None,
         typer.Argument(metavar="[KEY...]", help="Keys, or their first digits. Default: all.", show_default=False),
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put broken entries aside, into quarantine/; fit their images again.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --repair: put nothing aside.")] = False,
+    yes: Yes = False,
+    jobs: Jobs = None,
     cache: Cache = None,
+    quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
     as_json: AsJson = False,
 ) -> None:
     """Read pyramids back, and without KEY the bank too, and check every byte against its checksum."""
     store = existing_store(cache)
-    broken = {}
     checked = [key_named(store, digits) for digits in keys] if keys else list(store.keys())
-    for key in checked:
-        try:
-            store.load(key)
-        except StoreError as error:
-            broken[key] = str(error)
+    broken = _broken(store, checked, jobs)
     of_bank, of_bank_broken = _verify_bank(store) if not keys else ("", "")
     if as_json:
         rows = [{"key": key, "ok": key not in broken, "message": broken.get(key, "")} for key in checked]
@@ -51,8 +60,39 @@ def verify(
         for message in filter(None, [*broken.values(), of_bank_broken]):
             complain(message)
         say(f"{len(checked) - len(broken)} of {len(checked)} pyramids {of_bank}are whole in {store.location}")
+    if repair and not dry_run:
+        confirm_loss(len(broken), f"put {len(broken):,} broken pyramids aside", yes=yes)
+    for key in broken if repair else ():
+        place = "" if dry_run else store.quarantine(key)
+        complain(f"would put {key} aside" if dry_run else f"put {key} aside into {place}: fit its image again")
     if broken or of_bank_broken:
         raise typer.Exit(FAILED)
+
+
+def _broken(store: Store, keys: list[str], jobs: int | None) -> dict[str, str]:
+    """What is wrong with those that are not whole, in the order of the keys."""
+    jobs = jobs or (joblib.cpu_count() if len(keys) >= WORTH_PROCESSES else 1)
+    parts = [(store.location, keys[first : first + AT_ONCE]) for first in range(0, len(keys), AT_ONCE)]
+    found: dict[str, str] = {}
+    done = 0
+    with ProgressBar("pyramids") as bar:
+        for count, wrong in side_by_side(_check, parts, max(1, min(jobs, len(parts)))):
+            found |= wrong
+            done += count
+            if jobs > 1:
+                bar.show(done, len(keys))
+    return {key: found[key] for key in keys if key in found}
+
+
+def _check(location: str, keys: list[str]) -> tuple[int, dict[str, str]]:
+    """How many were read, and what is wrong with those that are not whole. In a worker process."""
+    store, wrong = open_store(location), {}
+    for key in keys:
+        try:
+            store.load(key)
+        except StoreError as error:
+            wrong[key] = str(error)
+    return len(keys), wrong
 
 
 def _verify_bank(store: Store) -> tuple[str, str]:

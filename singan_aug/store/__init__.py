@@ -8,6 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from singan_aug.store._base import Store, writing
+from singan_aug.store._catalogue import Broken, Listed
 from singan_aug.store._directory import DirectoryStore
 from singan_aug.store._files import open_regular, refuse_links
 from singan_aug.store._key import Fingerprint, Key, abbreviated, fingerprint, make_key
@@ -16,9 +17,11 @@ from singan_aug.store._memory import MemoryStore
 
 __all__ = [
     "FORMAT_VERSION",
+    "Broken",
     "DirectoryStore",
     "Fingerprint",
     "Key",
+    "Listed",
     "Manifest",
     "MemoryStore",
     "Store",

@@ -12,6 +12,7 @@ from filelock import Timeout
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import StoreError, StoreWriteError
+from singan_aug.store._catalogue import Broken, Listed, listed_as
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import Manifest
 
@@ -52,12 +53,24 @@ class Store(ABC):
         Raises `StoreWriteError`.
         """
 
+    def quarantine(self, key: str) -> str:
+        """Put a broken entry aside, where nothing reads it; where it lies now. Raises as `remove` does."""
+        raise StoreWriteError(f"{self.location} has no place to put {key} aside")
+
     @abstractmethod
     def remove(self, key: str) -> None:
         """Forget a pyramid. Raises `MissingPyramidError`, `StoreWriteError`."""
 
     def __contains__(self, key: str) -> bool:
         return key in set(self.keys())
+
+    def entries(self) -> Iterator[Listed | Broken]:
+        """What a list tells of every pyramid, in the order of the keys, those that cannot be read among them."""
+        for key in self.keys():
+            try:
+                yield listed_as(self.manifest(key))
+            except StoreError as error:
+                yield Broken(key, error)
 
     def exists(self) -> bool:
         """Whether there is a store at this place, with pyramids or without."""

@@ -9,18 +9,18 @@
     ROOT/partial/KEY.RANDOM/                           being written; safe to delete when nothing runs
     ROOT/claims/KEY.lock                               held by the process that fits KEY
     ROOT/derived/NAME                                  made out of the manifests; may be deleted at any time
+    ROOT/quarantine/KEY.RANDOM/                        broken entries put aside; nothing reads them
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,11 +30,22 @@ from filelock import FileLock
 from singan_aug.errors import CorruptPyramidError, MissingPyramidError
 from singan_aug.images.descriptor import encoded
 from singan_aug.store._base import Store, writing
+from singan_aug.store._catalogue import CATALOGUE, Broken, Listed, catalogued
 from singan_aug.store._checks import MANIFEST_BYTES, WEIGHTS_BYTES, contradiction
 from singan_aug.store._claims import Claims
-from singan_aug.store._files import changed_ns, listed, make_folder, read_file, refuse_links, sync, write_verified
+from singan_aug.store._files import (
+    changed_ns,
+    listed,
+    make_folder,
+    note_change,
+    read_file,
+    refuse_links,
+    sync,
+    write_verified,
+)
+from singan_aug.store._format import STORE_FILE, STORE_TEXT, check_store_file
 from singan_aug.store._key import Key
-from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum, refuse_newer
+from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum
 
 if TYPE_CHECKING:
     from singan_aug.pyramid import Pyramid
@@ -42,10 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["DirectoryStore"]
 
 _KEY = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}")
-_STORE_FILE = "store.json"
 SETTLED_NS = 2_000_000_000  # a folder that changed later than this ago may change again without another time stamp
-STORE_BYTES = 4096  # of a store.json at most
-_STORE_TEXT = json.dumps({"format": "singan-aug store", "format_version": FORMAT_VERSION}) + "\n"
 
 
 class DirectoryStore(Store):
@@ -68,7 +76,7 @@ class DirectoryStore(Store):
 
     def exists(self) -> bool:
         """Whether it was ever written to."""
-        return any((self.root / name).exists() for name in (_STORE_FILE, "pyramids"))
+        return any((self.root / name).exists() for name in (STORE_FILE, "pyramids"))
 
     def keys(self) -> Iterator[str]:
         """Keys of all complete pyramids, sorted. Raises `StoreFormatError`, `CorruptPyramidError`."""
@@ -79,6 +87,19 @@ class DirectoryStore(Store):
                 # plain strings: a path object for each of ten thousand would take longer than the disk
                 if _KEY.fullmatch(key) and os.path.exists(f"{folder}/{key}/{MANIFEST_NAME}"):  # noqa: PTH110
                     yield key
+
+    def entries(self) -> Iterator[Listed | Broken]:
+        """Out of the catalogue, as far as it is up to date; the rest is read, and goes into it."""
+        self._check_format()
+        if not self.exists():
+            return iter(())
+        return catalogued(self.root / "derived" / CATALOGUE, self._groups(), self.manifest)
+
+    def _groups(self) -> Iterator[list[tuple[str, str]]]:
+        for shard in sorted(listed(self.root / "pyramids")):
+            keys = sorted(key for key in listed(f"{self.root}/pyramids/{shard}") if _KEY.fullmatch(key))
+            if keys and keys[0][:2] == keys[-1][:2] == shard:
+                yield [(key, self._manifest_path(key)) for key in keys]
 
     def __contains__(self, key: str) -> bool:
         self._check_format()
@@ -170,7 +191,7 @@ class DirectoryStore(Store):
         """Keep an entry's two files as they are. Raises `StoreWriteError`."""
         self.prepare()
         entry = self._entry(key)
-        with self._claims.alone(key), self._writing():
+        with self._claims.alone(key), writing(self.location):
             aside = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.root / "partial"))
             try:
                 for file_name, data in ((WEIGHTS_NAME, weights), (MANIFEST_NAME, manifest)):
@@ -181,7 +202,7 @@ class DirectoryStore(Store):
                 for file_name in (WEIGHTS_NAME, MANIFEST_NAME):
                     (aside / file_name).replace(entry / file_name)
                     sync(entry)
-                self._note_change(key)
+                note_change(self.root / "pyramids", key[:2])
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
 
@@ -191,29 +212,42 @@ class DirectoryStore(Store):
         entry = self._entry(key)
         if not entry.is_dir():
             raise self._missing(key)
-        with self._claims.alone(key), self._writing():
+        with self._claims.alone(key), writing(self.location):
             refuse_links(entry.parent.parent, entry.parent, entry)
             (entry / MANIFEST_NAME).unlink(missing_ok=True)
             shutil.rmtree(entry)
-            self._note_change(key)
+            note_change(self.root / "pyramids", key[:2])
+
+    def quarantine(self, key: str) -> str:
+        """To `quarantine/KEY`, or KEY and a number where one lies there already."""
+        entry = self._entry(key)
+        if not entry.is_dir():
+            raise self._missing(key)
+        with self._claims.alone(key), writing(self.location):
+            refuse_links(entry.parent.parent, entry.parent, entry)
+            make_folder(self.root / "quarantine")
+            aside = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.root / "quarantine"))
+            entry.replace(aside)  # a folder replaces an empty one
+            note_change(self.root / "pyramids", key[:2])
+        return str(aside)
 
     def prepare(self) -> None:
         """Make the folders, and check that they can be written."""
         self._check_format()
-        with self._writing():
+        with writing(self.location):
             for folder in ("pyramids", "partial", "claims"):
                 make_folder(self.root / folder)
             with tempfile.TemporaryFile(dir=self.root / "partial") as probe:
                 probe.write(b"0")
-            if not (self.root / _STORE_FILE).exists():
+            if not (self.root / STORE_FILE).exists():
                 self._write_store_file()
 
     def _write_store_file(self) -> None:
-        aside = self.root / "partial" / _STORE_FILE
+        aside = self.root / "partial" / STORE_FILE
         with FileLock(self.root / "claims" / "store.lock"):
             try:
-                write_verified(aside, _STORE_TEXT.encode())
-                aside.replace(self.root / _STORE_FILE)
+                write_verified(aside, STORE_TEXT.encode())
+                aside.replace(self.root / STORE_FILE)
             finally:
                 aside.unlink(missing_ok=True)
 
@@ -237,7 +271,7 @@ class DirectoryStore(Store):
             with self.claim(key, wait=False) as mine:
                 if not mine:
                     continue
-                with self._writing():
+                with writing(self.location):
                     refuse_links(self.root / "partial")
                     for leftover in (self.root / "partial").glob(f"{key}.*"):
                         shutil.rmtree(leftover, ignore_errors=True)
@@ -271,11 +305,6 @@ class DirectoryStore(Store):
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
 
-    def _note_change(self, key: str) -> None:
-        for folder in (self.root / "pyramids" / key[:2], self.root / "pyramids"):
-            with suppress(OSError):  # set outright: a file system's own clock may tick too seldom
-                os.utime(folder, ns=(time.time_ns(), time.time_ns()))
-
     def _entry(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
             raise MissingPyramidError(f"expected a key such as `singan-aug ls` prints, got {key!r}")
@@ -301,28 +330,7 @@ class DirectoryStore(Store):
             raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror}): {_remedy(key)}") from None
 
     def _check_format(self) -> None:
-        path = f"{self.location}/{_STORE_FILE}"
-        try:
-            status = os.stat(path)  # noqa: PTH116 (every look-up)
-            found = (status.st_mtime_ns, status.st_size)
-            if found == self._checked:
-                return
-            text = read_file(path, STORE_BYTES).decode(errors="replace")
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror})") from None
-        if text == _STORE_TEXT:
-            self._checked = found
-            return
-        with suppress(ValueError, TypeError, AttributeError, RecursionError):
-            refuse_newer(json.loads(text).get("format_version"), path)
-        raise CorruptPyramidError(
-            f"{path}: altered; expected {_STORE_TEXT.strip()}: restore that line to read the store"
-        )
-
-    def _writing(self) -> AbstractContextManager[None]:
-        return writing(self.location)
+        self._checked = check_store_file(f"{self.location}/{STORE_FILE}", self._checked)
 
 
 def _remedy(key: str) -> str:

@@ -5,10 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["changed_ns", "listed", "make_folder", "open_regular", "read_file", "refuse_links", "sync", "write_verified"]
+__all__ = [
+    "changed_ns",
+    "listed",
+    "make_folder",
+    "note_change",
+    "open_regular",
+    "read_file",
+    "refuse_links",
+    "sync",
+    "write_verified",
+]
 
 
 def open_regular(path: Path | str) -> BinaryIO:
@@ -61,6 +73,13 @@ def listed(folder: Path | str) -> list[str]:
         return os.listdir(folder)  # noqa: PTH208 (names alone: this is on every look-up's path)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def note_change(pyramids: Path, shard: str) -> None:
+    """Mark a shard and all of the pyramids as changed now: a file system's own clock may tick too seldom."""
+    for folder in (pyramids / shard, pyramids):
+        with suppress(OSError):
+            os.utime(folder, ns=(time.time_ns(), time.time_ns()))
 
 
 def write_verified(path: Path, data: bytes) -> None:

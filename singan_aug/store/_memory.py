@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from singan_aug.store._base import Store
+from singan_aug.store._catalogue import Broken, Listed
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import Manifest
 
@@ -43,6 +44,10 @@ class MemoryStore(Store):
 
     def __contains__(self, key: str) -> bool:
         return key in self._kept or key in self.beneath
+
+    def entries(self) -> Iterator[Listed | Broken]:
+        """From the store beneath."""
+        return self.beneath.entries()
 
     def exists(self) -> bool:
         """Of the store beneath."""
@@ -85,6 +90,11 @@ class MemoryStore(Store):
         """To the store beneath; what was kept under this key is dropped."""
         self._drop(str(key))
         return self.beneath.save(key, pyramid, name=name, source_size=source_size)
+
+    def quarantine(self, key: str) -> str:
+        """Here dropped, beneath put aside."""
+        self._drop(key)
+        return self.beneath.quarantine(key)
 
     def remove(self, key: str) -> None:
         """Here and beneath."""
