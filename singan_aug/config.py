@@ -56,7 +56,7 @@ Passes = Annotated[int, Field(ge=0, le=1000)]
 INVALID = "invalid FitConfig: "
 # The leaves that some losses alone have; a loss that is not named here may have any of them.
 LEAVES_OF_LOSSES = {
-    "wgan_gp": ("critic_updates", "penalty_weight"),
+    "wgan_gp": ("critic_updates", "penalty_weight", "penalty_every"),
     "sliced_wasserstein": ("projections", "compared_px"),
 }
 
@@ -125,14 +125,15 @@ class Noise(Part):
 
     anchor: str = "none"  # registered image under the coarsest scale's noise: none, or the blurred source
     anchor_blur_px: Blur = 0.0  # standard deviation of that blur, in pixels of the coarsest scale
+    anchor_shift_px: Shift = 0.0  # of the smooth random field that deforms it in every draw, in the same pixels
     noise_coarsest: NonNegative = 1.0  # amplitude at the coarsest scale
     noise_coarsest_shared: bool = True  # one channel of noise there, repeated to all
     amplitude: str = "global"  # registered rule for the amplitude at every other scale
     noise_gain: NonNegative = 0.1  # there: times the RMSE of the upsampled reconstruction
 
     def ruled_out(self) -> Mapping[str, str]:
-        """A blur of nothing."""
-        return {"anchor_blur_px": "anchor='none'"} if self.anchor == "none" else {}
+        """What is done to an anchor where there is none."""
+        return dict.fromkeys(("anchor_blur_px", "anchor_shift_px"), "anchor='none'") if self.anchor == "none" else {}
 
 
 class Objective(Part):
@@ -142,6 +143,7 @@ class Objective(Part):
     objective_weight: NonNegative = 1.0  # weight of the loss
     reconstruction_weight: NonNegative = 10.0  # weight of the mean squared error of the reconstruction
     penalty_weight: NonNegative = 0.1  # gradient penalty of the critic
+    penalty_every: Positive = 1  # critic updates of which one has the penalty, that many times as strong
     critic_updates: Positive = 3  # critic updates in each iteration
     projections: Positive = 64  # random projections a step in sliced distances
     compared_px: Annotated[int, Field(ge=1, le=31)] = 7  # side of the patches whose projections are compared
@@ -167,6 +169,7 @@ class Schedule(Part):
     learning_rate_drop_at: Fraction = 0.8  # progress at which the step comes
     beta1: Decay = 0.5  # Adam
     beta2: Decay = 0.999  # Adam
+    crop_px: Annotated[int, Field(ge=0, le=65536)] = 0  # side of random windows to train on; 0: the whole image
 
     def ruled_out(self) -> Mapping[str, str]:
         """A smooth decay has no step."""
@@ -177,15 +180,17 @@ class Generated(Part):
     """Scales made by small networks that are trained on the image: new structure."""
 
     scales: Positive | None = None  # how many of the coarsest; None: all, where none copies
+    visible_share: Fraction = 0.0  # of the image's variance that the coarsest scale shows; it is larger where it must
     networks: Networks = Networks()
     noise: Noise = Noise()
     objective: Objective = Objective()
     schedule: Schedule = Schedule()
 
     def ruled_out(self) -> Mapping[str, str]:
-        """One scale has none above it."""
-        finer = ("amplitude", "noise_gain", "refresh_steps", "steps_finer", "width_doubles_every")
-        return dict.fromkeys(finer, "scales=1") if self.scales == 1 else {}
+        """One scale has none above it, and the paper's coarsest scale has a fixed size."""
+        finer = ("amplitude", "noise_gain", "steps_finer", "width_doubles_every")
+        ruled_out = dict.fromkeys(finer, "scales=1") if self.scales == 1 else {}
+        return ruled_out | ({"visible_share": "all scales generated"} if self.scales is None else {})
 
 
 class Copied(Part):
@@ -194,6 +199,8 @@ class Copied(Part):
     patch_px: Annotated[int, Field(ge=1, le=31)] = 5  # side of the patches that are compared; odd
     descriptor_dims: Annotated[Positive, Field(le=4096)] = 16  # principal components in which patches are compared
     completeness: Annotated[NonNegative, Field(gt=0.0)] = 5e-3  # alpha; smaller uses more of the source
+    search_passes: Annotated[Positive, Field(le=16)] = 1  # searches for what was generated; later ones for the copy
+    search_nearness: NonNegative = 0.0  # what a side of the image is worth there, in squared difference
     match_tolerance: NonNegative = 1e-2  # squared difference (in [-1, 1]) up to which a place is not improved
     shift_px: Shift = 2.0  # standard deviation of the shift where a draw starts, in pixels of that scale
     shift_decay: Fraction = 1.0  # factor of the shift for each scale further up that a draw starts
@@ -216,6 +223,10 @@ class FitConfig(Part):
     generated: Generated | None = None
     copied: Copied | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    def ruled_out(self) -> Mapping[str, str]:
+        """Nothing is searched for where nothing is generated."""
+        return dict.fromkeys(("search_passes", "search_nearness"), "no generated scale") if not self.generated else {}
 
     @model_validator(mode="after")
     def _scales_are_of_some_sort(self) -> FitConfig:
@@ -241,9 +252,9 @@ class FitConfig(Part):
             if tops[top] is None:
                 does = {"generated": "generates", "copied": "copies"}[top]
                 raise ConfigError(f"{INVALID}{name} does not apply: this config {does} no scale")
-        return FitConfig(
-            **{name: _changed(value, changes) if isinstance(value, Part) else value for name, value in tops.items()}
-        )
+        ruled_out = frozenset(FitConfig.model_construct(**tops).ruled_out())
+        changed = {n: _changed(each, changes, ruled_out) for n, each in tops.items() if isinstance(each, Part)}
+        return FitConfig(**(tops | changed))
 
     @property
     def carries_masks(self) -> bool:

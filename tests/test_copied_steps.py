@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from singan_aug.fitting import fit
-from singan_aug.pyramid import draw
+from singan_aug.pyramid import draw, fields_numba
 from singan_aug.pyramid.copied import steps_numba, steps_torch
 from singan_aug.pyramid.copied.scale import CopiedScale
 from singan_aug.pyramid.resample import RESAMPLERS, blur, resize
@@ -100,7 +100,7 @@ def test_the_curl_of_a_stream_function(step_px: int) -> None:
     wanted = 2.5 * torch.stack([across[1:] + across[:-1], -(down[:, 1:] + down[:, :-1])]) / 2
     if step_px:
         wanted = (wanted / step_px).round() * step_px
-    torch.testing.assert_close(steps_numba.curl(stream.float(), 2.5, step_px)[0], wanted.float(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(fields_numba.curl(stream.float(), 2.5, step_px)[0], wanted.float(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{}, {"seam_blend_px": 0.0}, {"shift_step_px": 0}])

@@ -18,6 +18,7 @@ from singan_aug.errors import ConfigError, FitDivergedError, ImageError
 from singan_aug.fitting.copied import copied_work, fit_copied
 from singan_aug.fitting.events import FitEvent, Report, ScaleWork
 from singan_aug.fitting.generated.fitter import fit_generated, generated_work
+from singan_aug.fitting.visible import visible_px
 from singan_aug.images import Mask, image_and_mask, refuse_constant, resize_mask, resize_pixels, to_signed
 from singan_aug.presets import fast
 from singan_aug.pyramid import Pyramid
@@ -131,7 +132,7 @@ def _fitted(
     levels, values = (None, ()) if classes is None else _indexed(classes, size, config)
     for attempt in range(ATTEMPTS):
         try:
-            finish = _fit_once(real, config, attempt, on_event)
+            finish = _fit_once(real, levels, config, attempt, on_event)
             return lambda: replace(finish(), mask=levels, mask_values=values)
         except FitDivergedError:
             if attempt + 1 == ATTEMPTS:
@@ -155,18 +156,19 @@ def _indexed(mask: Mask, size: Size, config: FitConfig) -> tuple[Tensor, tuple[i
 
 
 def _fit_once(
-    real: Tensor, config: FitConfig, attempt: int, on_event: Callable[[FitEvent], None]
+    real: Tensor, levels: Tensor | None, config: FitConfig, attempt: int, on_event: Callable[[FitEvent], None]
 ) -> Callable[[], Pyramid]:
     """A function that waits for the pyramid and brings it to the CPU; its work is queued on the device."""
     started_sec = time.process_time()
-    work = fit_work((real.shape[2], real.shape[3]), real.shape[1], config)
+    sizes = stack_sizes((real.shape[2], real.shape[3]), config, visible_px(real, levels, config))
+    work = _work(sizes, real.shape[1], config)
     total = sum(scale.load for scale in work)
 
     def report(k: int, step: int, losses: Mapping[str, float]) -> None:
         done = sum(scale.load for scale in work[:k]) + work[k].load * step / work[k].steps
         on_event(FitEvent(k, len(work), step, work[k].steps, attempt, done / total, losses))
 
-    scales = _scales(real, config, attempt, report)
+    scales = _scales(real, sizes, config, attempt, report)
     with torch.no_grad():
         remembered = [scale.reconstruct() - resize(real, scale.size, config.sizes.resample) for scale in scales]
         displacement_px = measure_displacement(scales, config.seed)
@@ -188,9 +190,15 @@ def _fit_once(
     return finish
 
 
-def _scales(real: Tensor, config: FitConfig, attempt: int, report: Report) -> tuple[Scale, ...]:
+def _scales(
+    real: Tensor,
+    sizes: tuple[Sequence[Size], Sequence[Size]],  # of the generated and of the copied ones
+    config: FitConfig,
+    attempt: int,
+    report: Report,
+) -> tuple[Scale, ...]:
     """All scales, fitted: the generated ones, then the copied ones above them."""
-    generated, copied = stack_sizes((real.shape[2], real.shape[3]), config)
+    generated, copied = sizes
     resample, seeds = config.sizes.resample, (config.seed, attempt)
     scales: tuple[Scale, ...] = ()
     if config.generated is not None:
@@ -220,7 +228,11 @@ def _in_half_precision(scale: GeneratedScale) -> GeneratedScale:
 
 def fit_work(size: Size, channels: int, config: FitConfig) -> tuple[ScaleWork, ...]:
     """What a fit to an image of this working size takes, for each scale, coarsest first."""
-    generated, copied = stack_sizes(size, config)
+    return _work(stack_sizes(size, config), channels, config)
+
+
+def _work(sizes: tuple[Sequence[Size], Sequence[Size]], channels: int, config: FitConfig) -> tuple[ScaleWork, ...]:
+    generated, copied = sizes
     work: tuple[ScaleWork, ...] = ()
     if config.generated is not None:
         work += generated_work(generated, channels, config.generated)

@@ -15,7 +15,7 @@ from singan_aug.pyramid.copied.scale import CopiedScale, copied_bytes, copied_sc
 from singan_aug.pyramid.generated.scale import generated_bytes, unpack_generated
 from singan_aug.pyramid.pictures import rows_as_png
 from singan_aug.pyramid.scale import Scale
-from singan_aug.pyramid.sizes import START_WORDS, Size, stack_sizes
+from singan_aug.pyramid.sizes import START_WORDS, Size, given_coarsest_px, stack_sizes
 
 __all__ = ["Pyramid", "stored_bytes"]
 
@@ -126,7 +126,9 @@ def stored_bytes(size: Size, channels: int, config: FitConfig) -> int:
 
 
 def _unpacked(tensors: Mapping[str, Tensor], config: FitConfig, channels: int, size: Size) -> tuple[Scale, ...]:
-    generated, copied = stack_sizes(size, config)
+    entering = tensors.get("scales.0.entering")  # stored at the size that the fit gave the coarsest scale
+    given = None if entering is None else given_coarsest_px((entering.shape[-2], entering.shape[-1]), size, config)
+    generated, copied = stack_sizes(size, config, given)
     own: list[dict[str, Tensor]] = [{} for _ in (*generated, *copied)]
     for name, tensor in tensors.items():
         if name.startswith("scales."):

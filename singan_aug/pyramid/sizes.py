@@ -10,10 +10,12 @@ from singan_aug.errors import ImageError, StartScaleError
 
 __all__ = [
     "DEFAULT_START",
+    "MOST_COARSE_PX",
     "SMALLEST_SIDE_PX",
     "START_WORDS",
     "Size",
     "StartScale",
+    "given_coarsest_px",
     "read_start_scale",
     "resolve_start_scale",
     "scale_sizes",
@@ -33,6 +35,7 @@ DEFAULT_START = "fine"  # of transforms, bank and export: what harmed least (doc
 
 _NUMBER = re.compile(r"-?\d+")
 
+MOST_COARSE_PX = 71  # short side of the coarsest scale, where it is chosen by the image
 SMALLEST_SIDE_PX = 12  # below it an 11 px receptive field sees the whole side and there is nothing to rearrange
 
 
@@ -52,18 +55,19 @@ def working_size(source_size: Size, config: FitConfig) -> Size:
     return height, width
 
 
-def scale_sizes(finest: Size, config: FitConfig) -> tuple[Size, ...]:
+def scale_sizes(finest: Size, config: FitConfig, coarsest_px: int | None = None) -> tuple[Size, ...]:
     """Sizes from the coarsest to the finest scale, for an image of size `finest`.
 
     The count follows the released code, ceil(log(coarsest / short side) / log(factor)) + 2, and the ratio is then
     chosen so that both ends land exactly: r = (coarsest / short side)^(1 / (count - 1)). An image no larger than the
-    coarsest scale has that scale alone.
+    coarsest scale has that scale alone. `coarsest_px`: the short side that this image's coarsest scale was given, where
+    that is not the config's.
     """
-    short = min(finest)
-    if short <= config.sizes.coarsest_px:
+    short, coarsest_px = min(finest), coarsest_px or config.sizes.coarsest_px
+    if short <= coarsest_px:
         return (finest,)
-    depth = math.ceil(math.log(config.sizes.coarsest_px / short) / math.log(config.sizes.scale_factor)) + 1
-    ratio = (config.sizes.coarsest_px / short) ** (1 / depth)
+    depth = math.ceil(math.log(coarsest_px / short) / math.log(config.sizes.scale_factor)) + 1
+    ratio = (coarsest_px / short) ** (1 / depth)
     # The released code takes the ceiling; the tolerance keeps 25.000000001 from becoming 26.
     return tuple(
         (math.ceil(finest[0] * ratio**up - 1e-6), math.ceil(finest[1] * ratio**up - 1e-6))
@@ -71,19 +75,34 @@ def scale_sizes(finest: Size, config: FitConfig) -> tuple[Size, ...]:
     )
 
 
-def stack_sizes(finest: Size, config: FitConfig) -> tuple[tuple[Size, ...], tuple[Size, ...]]:
+def stack_sizes(
+    finest: Size, config: FitConfig, coarsest_px: int | None = None
+) -> tuple[tuple[Size, ...], tuple[Size, ...]]:
     """Sizes of the generated and of the copied scales, each from the coarsest to the finest; either may be empty.
 
     The first copied scale has the size of the last generated one: there it finds the source's patches for what was
     generated, where that is cheapest.
     """
-    sizes = scale_sizes(finest, config)
+    sizes = scale_sizes(finest, config, coarsest_px)
     if config.generated is None:
         return (), sizes
     if config.copied is None:
         return sizes, ()
     count = min(config.generated.scales or len(sizes), len(sizes))
     return sizes[:count], sizes[count - 1 :]
+
+
+def given_coarsest_px(coarsest: Size, finest: Size, config: FitConfig) -> int | None:
+    """The short side that a fit gave the coarsest scale of an image; None where the config's own size stands.
+
+    Raises ValueError for one that no fit gives.
+    """
+    if config.generated is None or not config.generated.visible_share:
+        return None
+    least, most = min(config.sizes.coarsest_px, *finest), max(config.sizes.coarsest_px, MOST_COARSE_PX)
+    if not least <= min(coarsest) <= most:
+        raise ValueError(f"expected a coarsest scale of {least} to {most} px on the short side, got {min(coarsest)}")
+    return min(coarsest)
 
 
 def scale_widths(count: int, networks: Networks) -> tuple[int, ...]:

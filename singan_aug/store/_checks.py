@@ -14,7 +14,7 @@ import xxhash
 
 from singan_aug.config import FitConfig
 from singan_aug.images.descriptor import DESCRIPTOR_BYTES
-from singan_aug.pyramid.sizes import stack_sizes
+from singan_aug.pyramid.sizes import given_coarsest_px, stack_sizes
 from singan_aug.store._manifest import Manifest
 
 __all__ = ["MANIFEST_BYTES", "WEIGHTS_BYTES", "contradiction", "digest_of_config"]
@@ -37,7 +37,10 @@ def contradiction(manifest: Manifest) -> str | None:
     digest = digest_of_config(config, manifest.format_version, masked=masked).hexdigest()
     if not masked and manifest.key[33:] != digest:  # with a mask, its pixels are part of the digest
         return f"expected the config that its key was made of, got another one, of a key that ends in {digest}"
-    generated, copied = stack_sizes(finest, config)
+    try:
+        generated, copied = stack_sizes(finest, config, given_coarsest_px(manifest.scale_sizes[0], finest, config))
+    except ValueError as error:
+        return str(error)
     if manifest.scale_sizes != (*generated, *copied):
         return f"expected the scales that its config makes of {finest[1]}x{finest[0]}, got {manifest.scale_sizes}"
     if len(manifest.displacement_px) not in (0, len(manifest.scale_sizes)):

@@ -45,17 +45,22 @@ COPIED = Copied(
     seam_passes=0,
     seam_blend_px=3.0,
 )
+SEARCH = {"search_passes": 2, "search_nearness": 0.15}
 SCHEDULE = Schedule(steps_coarsest=30, generator_updates=1, batch=2, learning_rate=5e-3, decay="step", beta1=0.5)
 GENERATED = Generated(
     scales=1,
     networks=Networks(block="conv", layers=5, width=8, batch_norm=False, padding="reflect"),
-    noise=Noise(anchor="blurred", anchor_blur_px=1.5, noise_coarsest=0.5, noise_coarsest_shared=False),
+    noise=Noise(
+        anchor="blurred", anchor_blur_px=1.5, anchor_shift_px=0.8, noise_coarsest=0.5, noise_coarsest_shared=False
+    ),
     objective=Objective(loss="wgan_gp", critic_updates=1, penalty_weight=0.1, reconstruction_weight=10.0),
     schedule=SCHEDULE,
 )
 CONFIGS = {
     "copied": FitConfig(sizes=SIZES, copied=COPIED, seed=11),
-    "generated, then copied": FitConfig(sizes=SIZES, generated=GENERATED, copied=COPIED, seed=11),
+    "generated, then copied": FitConfig(
+        sizes=SIZES, generated=GENERATED, copied=COPIED.model_copy(update=SEARCH), seed=11
+    ),
     "generated": paper(
         coarsest_px=14,
         finest_px=36,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from singan_aug.config import Generated, Networks
 from singan_aug.errors import ConfigError
@@ -22,6 +22,8 @@ from singan_aug.pyramid.sizes import Size, scale_widths
 
 __all__ = ["fit_generated", "generated_work"]
 
+TAIL_SPREAD = 0.02  # of the weights that make an image, without BatchNorm: training starts from what enters, unchanged
+
 
 def generated_work(sizes: Sequence[Size], channels: int, generated: Generated) -> tuple[ScaleWork, ...]:
     """Every update passes the pixels through the networks twice: draw and reconstruction, real and fake."""
@@ -32,7 +34,9 @@ def generated_work(sizes: Sequence[Size], channels: int, generated: Generated) -
         updates += objective.critic_updates
     for scale, ((height, breadth), width) in enumerate(zip(sizes, scale_widths(len(sizes), networks), strict=True)):
         weights = 9 * (2 * channels * width + (networks.layers - 2) * width**2)
-        macs = float(height * breadth * schedule.batch) * weights * 2 * updates
+        crop_px = schedule.crop_px or max(height, breadth)
+        pixels = min(height, crop_px) * min(breadth, crop_px)
+        macs = float(pixels * schedule.batch) * weights * 2 * updates
         work.append(ScaleWork(scale_steps(scale, schedule), macs))
     return tuple(work)
 
@@ -96,6 +100,11 @@ def _initial_generator(
     generator = generator_from(networks, channels, width)
     if below is not None:
         generator.load_state_dict(below.state_dict())
-    else:
-        initialise(generator, rng)
+        return generator
+    initialise(generator, rng)
+    if not networks.batch_norm:
+        tail = generator.body[-1]
+        assert isinstance(tail, nn.Conv2d)
+        with torch.no_grad():
+            tail.weight.normal_(0.0, TAIL_SPREAD, generator=rng)
     return generator

@@ -82,10 +82,11 @@ class WassersteinGradientPenalty:
         initialise(self.critic, generator)
         if isinstance(below, WassersteinGradientPenalty) and below._width == width:
             self.critic.load_state_dict(below.critic.state_dict())
-        self.critic.to(device)
+        self.critic.to(device).to(memory_format=torch.channels_last)
         self._optimiser = torch.optim.Adam(
-            self.critic.parameters(), lr=schedule.learning_rate, betas=(schedule.beta1, schedule.beta2)
+            self.critic.parameters(), lr=schedule.learning_rate, betas=(schedule.beta1, schedule.beta2), fused=True
         )
+        self._updates = 0
 
     def set_rate(self, learning_rate: float) -> None:
         """Follow the schedule."""
@@ -93,16 +94,26 @@ class WassersteinGradientPenalty:
             group["lr"] = learning_rate
 
     def update(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """`critic_updates` steps on the same real and fake images."""
+        """`critic_updates` steps on the same real and fake images, of which one in `penalty_every` has the penalty.
+
+        A penalty that comes so seldom is that many times as strong (lazy regularisation: Karras et al. 2020,
+        "Analyzing and Improving the Image Quality of StyleGAN", appendix B).
+        """
         self.critic.requires_grad_(True)
+        every = self._objective.penalty_every
         for _ in range(self._objective.critic_updates):
             loss = critic_loss(self.critic(real), self.critic(fake))
-            penalty = gradient_penalty(self.critic, real, fake, generator)
+            total = loss
+            if self._updates % every == 0:
+                penalty = gradient_penalty(self.critic, real, fake, generator)
+                total = loss + every * self._objective.penalty_weight * penalty
+                self._penalty = penalty.detach()
+            self._updates += 1
             self._optimiser.zero_grad(set_to_none=True)
-            (loss + self._objective.penalty_weight * penalty).backward()
+            total.backward()
             self._optimiser.step()
         self.critic.requires_grad_(False)
-        return {"critic": loss.detach(), "penalty": penalty.detach()}
+        return {"critic": loss.detach(), "penalty": self._penalty}
 
     def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
         """-E[D(fake)]."""

@@ -1,14 +1,20 @@
-"""Steps and rates as pure functions of config, scale and progress."""
+"""Steps, rates and windows as functions of config, scale and progress."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import EllipsisType
+
+import torch
 
 from singan_aug._registry import Registry
 from singan_aug.config import Schedule
+from singan_aug.pyramid.sizes import Size
 
-__all__ = ["RATES", "learning_rate", "scale_steps"]
+__all__ = ["RATES", "Window", "crop_window", "learning_rate", "scale_steps"]
+
+Window = tuple[EllipsisType, slice, slice]  # the last two are rows and columns
 
 RATES: Registry[Callable[[float, Schedule], float]] = Registry("decay")
 
@@ -33,3 +39,13 @@ def learning_rate(step: int, steps: int, schedule: Schedule) -> float:
 def scale_steps(scale: int, schedule: Schedule) -> int:
     """Iterations at a scale."""
     return schedule.steps_coarsest if scale == 0 else schedule.steps_finer
+
+
+def crop_window(size: Size, crop_px: int, generator: torch.Generator) -> Window:
+    """A random window of at most crop_px x crop_px; all of it where `crop_px` is 0 or not smaller."""
+    windows = []
+    for side in size:
+        kept = min(side, crop_px or side)
+        start = int(torch.randint(side - kept + 1, (1,), generator=generator)) if kept < side else 0
+        windows.append(slice(start, start + kept))
+    return ..., windows[0], windows[1]

@@ -13,7 +13,7 @@ from singan_aug.config import Generated
 from singan_aug.errors import FitDivergedError
 from singan_aug.fitting.generated.losses import reconstruction_loss
 from singan_aug.fitting.generated.objectives import Objective
-from singan_aug.fitting.generated.schedule import learning_rate, scale_steps
+from singan_aug.fitting.generated.schedule import crop_window, learning_rate, scale_steps
 from singan_aug.pyramid.generated.networks import Generator
 from singan_aug.pyramid.generated.scale import GeneratedScale
 from singan_aug.pyramid.noise import AMPLITUDES, ANCHORS, noise_maps
@@ -43,9 +43,10 @@ class TrainingScale:
         return resize(self.scale.entering, self.scale.size, self.scale.resample)
 
     def drawn_below(self, batch: int, rng: torch.Generator) -> Tensor:
-        """A fresh random draw of the scales below, resized to this one: [batch, C, h, w]. The anchor at scale 0."""
+        """A fresh random draw of the scales below, resized to this one: [batch, C, h, w]. At scale 0 the anchor,
+        deformed as draws deform it."""
         if not self.below:
-            return self.remembered.expand(batch, -1, -1, -1)
+            return self.scale.begun(self.scale.size, [rng] * batch)
         drawn = draw_upwards(self.below, [each.size for each in self.below], [rng] * batch)
         return resize(drawn.image, self.scale.size, self.scale.resample)
 
@@ -70,7 +71,7 @@ def training_scale_for(
         amplitude = target.new_full((1, 1, 1, 1), noise.noise_coarsest)
         anchor, shared = ANCHORS[noise.anchor](target, noise), noise.noise_coarsest_shared
         z_star = torch.zeros_like(target) if noise.anchor == "none" else None  # drawn in training
-        scale = GeneratedScale(sizes[0], generator, amplitude, anchor, resample, shared, z_star)
+        scale = GeneratedScale(sizes[0], generator, amplitude, anchor, resample, shared, noise.anchor_shift_px, z_star)
         return TrainingScale(target, (), scale)
     with torch.no_grad():
         entering = below[-1].reconstruct()
@@ -94,9 +95,9 @@ def train(
     """
     k, scale, real, schedule = len(training_scale.below), training_scale.scale, training_scale.real, config.schedule
     generator, steps, weights = scale.generator, scale_steps(k, schedule), config.objective
-    generator.train().requires_grad_(True)
+    generator.train().requires_grad_(True).to(memory_format=torch.channels_last)
     betas = (schedule.beta1, schedule.beta2)
-    optimiser = torch.optim.Adam(generator.parameters(), lr=schedule.learning_rate, betas=betas)
+    optimiser = torch.optim.Adam(generator.parameters(), lr=schedule.learning_rate, betas=betas, fused=True)
     remembered = training_scale.remembered
     z_star = torch.zeros_like(real)
     for step in range(steps):
@@ -110,14 +111,15 @@ def train(
         if scale.z_star is not None:
             z_star = training_scale.noise(1, rng)
         noise = training_scale.noise(schedule.batch, rng) * scale.amplitude
-        losses = {}
-        if objective.adversarial:
-            with torch.no_grad():
-                fake = generator(entering, noise)
-            losses = objective.update(real, fake, rng)
-        for _ in range(schedule.generator_updates):
-            realism = objective.loss(real, generator(entering, noise), rng)
-            error = reconstruction_loss(generator(remembered, z_star * scale.amplitude), real)
+        window = crop_window(scale.size, schedule.crop_px, rng)
+        seen = real[window]
+        fed = (entering[window], noise[window])
+        known = (remembered[window], (z_star * scale.amplitude)[window])
+        drawn = generator(*fed)
+        losses = objective.update(seen, drawn.detach(), rng) if objective.adversarial else {}
+        for update in range(schedule.generator_updates):
+            realism = objective.loss(seen, generator(*fed) if update else drawn, rng)
+            error = reconstruction_loss(generator(*known), seen)
             optimiser.zero_grad(set_to_none=True)
             (weights.objective_weight * realism + weights.reconstruction_weight * error).backward()
             optimiser.step()
@@ -127,7 +129,7 @@ def train(
             if not all(math.isfinite(value) for value in values.values()):
                 raise FitDivergedError("training went non-finite", scale=k, step=step + 1)
             report(step + 1, values)
-    generator.eval().requires_grad_(False)
+    generator.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
     _check_alive(generator(entering, noise), real, k, steps)
     return scale if scale.z_star is None else replace(scale, z_star=z_star)
 

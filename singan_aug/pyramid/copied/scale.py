@@ -14,6 +14,7 @@ use all of the source, Granot et al. 2022 (GPNN), eq. 2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,15 +168,37 @@ class CopiedScale(Scale):
         return found
 
     @cached_property
+    def _known_in_place(self) -> Tensor:
+        """The same with where each place lies, for searches that keep near."""
+        seen = self.described[MARGIN : MARGIN + self.size[0], MARGIN:-MARGIN].flatten(0, 1).float()
+        return prepared(torch.cat([seen, self._whereabouts(self.size)], dim=1))
+
+    def _whereabouts(self, size: Size) -> Tensor:
+        """[h * w, 2]: where each pixel lies, such that a side of the image is worth `search_nearness`."""
+        sides = [(torch.arange(side, device=self.source.device, dtype=torch.float32) + 0.5) / side for side in size]
+        places = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).flatten(0, 1)
+        return places * math.sqrt(self.how.search_nearness)
+
+    @cached_property
     def _known(self) -> Tensor:
         """What all places look like, in the order of the rows, for search.py."""
         return prepared(self.described[MARGIN : MARGIN + self.size[0], MARGIN:-MARGIN].flatten(0, 1))
 
     def _found(self, image: Tensor) -> Tensor:
-        """Coordinates for images, [N, C, h, w], that have none: of the best places, all compared with all."""
-        described = describe(image, packed_basis(self.basis)).flatten(1, 2)
-        places = torch.stack([nearest_places(each, self._known, self.how.completeness) for each in described])
-        return self._coordinates(places.view(len(image), *image.shape[2:]))
+        """Coordinates for images, [N, C, h, w], that have none: of the best places, all compared with all.
+
+        What the first search copies is searched for again: it has colours of the source alone. In the end a place gives
+        way where a neighbour's, continued, fits better.
+        """
+        size, seen = (image.shape[2], image.shape[3]), image
+        whereabouts = self._whereabouts(size)
+        for _ in range(self.how.search_passes):
+            described = describe(seen, packed_basis(self.basis)).flatten(1, 2)
+            wanted = [torch.cat([each, whereabouts], dim=1) for each in described]
+            places = torch.stack([nearest_places(each, self._known_in_place, self.how.completeness) for each in wanted])
+            origin = self._coordinates(places.view(len(image), *size))
+            seen = self._copied(origin)
+        return self._improve(image, origin)
 
     def _best_of_all(self, image: Tensor, origin: Tensor) -> Tensor:
         """The best places for pixels at seams, all compared with all; those in demand elsewhere count as less good."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from singan_aug.config import Copied
 from singan_aug.pyramid.copied.steps_torch import inside, spread
+from singan_aug.pyramid.fields import random_field
 from singan_aug.pyramid.sizes import Size
 
 __all__ = ["random_shift", "settled_seams"]
@@ -25,26 +25,10 @@ DAMPING = 0.5  # how much of the last pass a message keeps, so that passes do no
 def random_shift(size: Size, generator: torch.Generator, scale: int, copied: Copied) -> Tensor:
     """How far each pixel of a canvas moves, [1, 2, *size] in pixels: smooth, then rounded so that regions move as one.
 
-    Standard deviation about `shift_px * shift_decay^scale`, steps of `shift_step_px`. The field is the curl of a random
-    stream function (Bridson et al. 2007, "Curl-noise for procedural fluid flow"): without divergence it neither thins
-    out nor crowds what it moves, so that a draw holds everything in about the source's proportions.
+    Standard deviation about `shift_px * shift_decay^scale`, steps of `shift_step_px`.
     """
-    height, width = size
-    cells = [max(1, round(copied.shift_cells * side / min(size))) for side in size]
-    coarse = torch.randn(cells[0] + 1, cells[1] + 1, generator=generator)
-    stream = _bicubic(cells[0] + 1, height + 1) @ coarse @ _bicubic(cells[1] + 1, width + 1).T
-    from singan_aug.pyramid.copied.steps_numba import curl  # numba is not imported before the first draw
-
-    cell_px = min(size) / copied.shift_cells
-    # From one cell to the next the stream function differs by sqrt(2) on average.
-    return curl(stream, cell_px * copied.shift_px * copied.shift_decay**scale / 2**0.5, copied.shift_step_px)
-
-
-@lru_cache(maxsize=256)
-def _bicubic(coarse: int, side: int) -> Tensor:
-    """[side, coarse]: what bicubic interpolation along one axis multiplies with, corners on corners."""
-    each = torch.eye(coarse)[None, None]
-    return F.interpolate(each, (side, coarse), mode="bicubic", align_corners=True)[0, 0].clone()
+    deviation_px = copied.shift_px * copied.shift_decay**scale
+    return random_field(size, generator, deviation_px, copied.shift_cells, copied.shift_step_px)
 
 
 def settled_seams(

@@ -19,7 +19,7 @@ from singan_aug.pyramid.copied.coordinates import MARGIN, STEPS
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.sizes import Size
 
-__all__ = ["blended", "copied", "curl", "followed", "improved", "packed_basis", "packed_colours", "placed", "resized"]
+__all__ = ["blended", "copied", "followed", "improved", "packed_basis", "packed_colours", "placed", "resized"]
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.int16]  # the bits of bfloat16
@@ -28,17 +28,6 @@ Places = NDArray[np.int64]
 LANES = 16  # floats in the widest register: rows of patches are padded to a multiple of it
 ONWARD = np.array(STEPS)
 ZERO, HALF = np.float32(0), np.float32(0.5)
-
-
-def curl(
-    stream: Tensor,  # [h + 1, w + 1]
-    gain: float,
-    step_px: int,
-) -> Tensor:
-    """[1, 2, h, w]: the curl of a stream function times `gain`, rounded to multiples of `step_px` unless that is 0."""
-    made = np.empty((2, stream.shape[0] - 1, stream.shape[1] - 1), np.float32)
-    _curl(stream.numpy(), np.float32(gain), np.float32(step_px), made)
-    return torch.from_numpy(made)[None]
 
 
 def placed(shift: Tensor, own: Size, *, mirrored: bool) -> Tensor:
@@ -118,18 +107,6 @@ def _sampled(coarse: int, side: int, below: int, own: int) -> tuple[Places, Floa
     grow = own / below
     inside = (place - which.astype(np.float32) - HALF) * np.float32(side / coarse) + np.float32(0.5 * grow - 0.5)
     return which, inside.astype(np.float32), np.float32(grow)
-
-
-@exact
-def _curl(stream: Floats, gain: np.float32, step_px: np.float32, made: Floats) -> None:
-    for i in range(made.shape[1]):
-        for j in range(made.shape[2]):
-            a, b, c, d = stream[i, j], stream[i, j + 1], stream[i + 1, j], stream[i + 1, j + 1]
-            down, right = ((b - a) + (d - c)) * HALF * gain, -((c - a) + (d - b)) * HALF * gain
-            if step_px > ZERO:
-                down, right = np.rint(down / step_px) * step_px, np.rint(right / step_px) * step_px
-            made[0, i, j] = down
-            made[1, i, j] = right
 
 
 @exact

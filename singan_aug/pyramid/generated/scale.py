@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from singan_aug.config import Generated
+from singan_aug.pyramid.fields import deformed, random_field
 from singan_aug.pyramid.generated.networks import Generator, generator_from
 from singan_aug.pyramid.noise import noise_maps
 from singan_aug.pyramid.resample import resize
@@ -16,6 +17,8 @@ from singan_aug.pyramid.scale import Canvas, Scale
 from singan_aug.pyramid.sizes import Size, scale_widths
 
 __all__ = ["GeneratedScale", "generated_bytes", "run_scale", "unpack_generated"]
+
+SHIFT_CELLS = 2  # of the random field along the short side: it deforms the layout, not the texture
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +31,23 @@ class GeneratedScale(Scale):
     entering: Tensor  # [1, C, h', w']
     resample: str  # how images are resized between scales
     shared_noise: bool = False  # one channel of noise, repeated to all
+    shift_px: float = 0.0  # standard deviation of the random field that deforms what enters, where a draw starts here
     z_star: Tensor | None = None  # [1, C, h, w]: the noise that reproduces the source, where nothing enters scale 0
 
     def draw(self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator]) -> Canvas:
         """Resize what comes from below, add noise, refine."""
-        image = self.entering.expand(len(generators), -1, -1, -1) if below is None else below.image
+        image = self.begun(size, generators) if below is None else below.image
         noise = noise_maps(generators, image.shape[1], size, shared=self.shared_noise).to(image.device)
         return Canvas(run_scale(self, image, noise, size))
+
+    def begun(self, size: Size, generators: Sequence[torch.Generator]) -> Tensor:
+        """[N, C, *size]: what enters where a draw starts here, deformed by a smooth random field for each sample."""
+        entering = resize(self.entering, size, self.resample)
+        if not self.shift_px:
+            return entering.expand(len(generators), -1, -1, -1)
+        shift_px = self.shift_px * min(size) / min(self.size)
+        fields = torch.cat([random_field(size, generator, shift_px, SHIFT_CELLS) for generator in generators])
+        return deformed(entering, fields.to(entering.device))
 
     def reconstruct(self) -> Tensor:
         """z* at a scale 0 that nothing enters, no noise elsewhere."""
@@ -98,6 +111,7 @@ def unpack_generated(
                 own["entering"],
                 resample,
                 shared_noise=k == 0 and generated.noise.noise_coarsest_shared,
+                shift_px=generated.noise.anchor_shift_px if k == 0 else 0.0,
                 z_star=own["z_star"] if nothing_enters else None,
             )
         )
