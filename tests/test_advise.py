@@ -113,7 +113,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("brief")
 def test_a_trial_compares_masks(tmp_path: Path) -> None:
-    outcome = try_out(_masks(tmp_path / "m", 12), minutes=0.001)
+    outcome = try_out(_masks(tmp_path / "m", 12), minutes=1e-9)
     assert (outcome.measure, outcome.images, outcome.splits, outcome.tested) == ("dice", 5, 3, 5)
     assert [(row["arm"], row["base"]) for row in outcome.changes] == [("none+fine", "none"), ("turns+fine", "turns")]
     best = max(("none", "turns", "turns_affine"), key=lambda arm: outcome.reached[arm])
@@ -132,7 +132,7 @@ def test_a_trial_takes_ones_own_network_and_is_taken_up_again(tmp_path: Path) ->
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
     def run() -> Any:
-        return try_out(_there, minutes=0.001, images=2, network=build, work=tmp_path / "work").reached
+        return try_out(_there, minutes=1e-9, images=2, network=build, work=tmp_path / "work").reached
 
     _there = _classes(tmp_path / "c", 8)
     first, trained = run(), len(asked)
@@ -145,7 +145,7 @@ def test_a_trial_takes_ones_own_network_and_is_taken_up_again(tmp_path: Path) ->
 @pytest.mark.usefixtures("brief")
 def test_a_set_too_small_for_a_trial_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected more images to train on"):
-        try_out(_masks(tmp_path / "m", 4), minutes=0.001)
+        try_out(_masks(tmp_path / "m", 4), minutes=1e-9)
 
 
 @pytest.mark.usefixtures("brief")
