@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
 
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError
 from singan_aug.fitting import fit
@@ -84,16 +85,6 @@ def test_the_torchvision_adapter_gives_the_same_pixels(name: str, start_scale: i
     out = SinGANAugment(start_scale, store=folder).apply(image, seed=2**62 + 11)
     other = Torchvision(start_scale, store=folder).transform(_tensor(image), {"seed": 2**62 + 11})
     assert torch.equal(_tensor(out), other)
-
-
-def test_images_are_drawn_each_with_a_seed_of_its_own_as_torchvision_draws_a_batch(folder: str) -> None:
-    images = np.stack([RGB, RGB, RGB])
-    out = A.Compose([SinGANAugment(store=folder, p=1)], seed=2)(images=images)["images"]
-    assert (out.shape, out.dtype) == (images.shape, images.dtype)
-    assert not any(np.array_equal(first, second) for first, second in combinations((*out, RGB), 2))
-    drawn = SinGANAugment(store=folder).apply_to_images(images, seed=5)
-    batch = Torchvision(store=folder, p=1.0).transform(torch.stack([_tensor(RGB)] * 3), {"seed": 5})
-    assert all(torch.equal(_tensor(one), other) for one, other in zip(drawn, batch, strict=True))
 
 
 def test_no_images_are_no_error(folder: str) -> None:
@@ -363,3 +354,50 @@ def test_image_path_says_which_image_it_is(folder: str, tmp_path: Path) -> None:
     assert np.array_equal(named["image"], again["image"])
     with pytest.raises(MissingPyramidError, match="nowhere"):
         pipeline(image=RGB, image_path="nowhere.png")
+
+
+def test_images_are_frames_of_one_clip_and_move_alike(copies: str) -> None:
+    darker = (MARKED * 0.6).astype(np.uint8)  # was never fitted: the first frame decides
+    images = np.stack([MARKED, darker, MARKED])
+    out = A.Compose([SinGANAugment(0, store=copies, p=1)], seed=2)(images=images)["images"]
+    assert (out.shape, out.dtype) == (images.shape, images.dtype)
+    assert not np.array_equal(out[0], MARKED)
+    assert np.array_equal(out[0], out[2])
+    drawn = SinGANAugment(0, store=copies).apply_to_images(images, seed=5)
+    clip = tv_tensors.Video(torch.stack([_tensor(image) for image in images]))
+    video = Torchvision(0, store=copies, p=1.0).transform(clip, {"seed": 5})
+    assert all(torch.equal(_tensor(one), torch.as_tensor(other)) for one, other in zip(drawn, video, strict=True))
+
+
+def test_masks_follow_the_frames_of_a_clip(copies: str) -> None:
+    out = _carrying(copies)(images=np.stack([MARKED, MARKED]), mask=MASK)
+    assert np.array_equal(out["mask"], (out["images"][0][..., 0] & 1) * 7)
+    assert np.array_equal(out["images"][0], out["images"][1])
+
+
+@pytest.mark.filterwarnings("ignore:label_fields are set:UserWarning")
+@pytest.mark.parametrize("removes", [True, False])
+def test_lost_keypoints_are_removed_where_the_pipeline_wants_it(removes: bool, copies: str) -> None:
+    points = np.array([[float(x), float(y)] for y in range(SIZE[0]) for x in range(SIZE[1])])
+    params = A.KeypointParams("xy", label_fields=["names"], remove_invisible=removes)
+    out = _carrying(copies, keypoint_params=params)(image=MARKED, keypoints=points, names=np.arange(len(points)))
+    if removes:
+        assert 0 < len(out["keypoints"]) < len(points)
+        assert len(out["names"]) == len(out["keypoints"])
+        return
+    assert out["keypoints"].shape == points.shape
+    assert 0 < (out["keypoints"] < -1000).all(1).sum() < len(points)  # so far that padding will not bring them back
+
+
+@pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
+def test_a_miss_hands_on_contiguous_arrays(folder: str) -> None:
+    pipeline = A.Compose([SinGANAugment(0, store=folder, on_miss="pass", p=1)])
+    out = pipeline(image=UNKNOWN[:, ::-1], mask=UNKNOWN[:, ::-1, 0])
+    assert np.array_equal(out["image"], UNKNOWN[:, ::-1])
+    assert out["image"].flags.c_contiguous
+    assert out["mask"].flags.c_contiguous
+
+
+def test_a_relative_store_is_saved_by_its_absolute_path(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(folder).parent)
+    assert SinGANAugment(store=Path(folder).name).store == folder

@@ -54,8 +54,10 @@ Mask = NDArray[np.int32]
 
 
 WIDE_INTEGER_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
-_KEPT_MODES = {"L": "L", "1": "L", "LA": "L", "RGBA": "RGBA", "RGBa": "RGBA"}
+_KEPT_MODES = {"L": "L", "1": "L", "LA": "L", "RGBA": "RGBA"}
 ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+_PREMULTIPLIED_MODES = {"La": "LA", "RGBa": "RGBA"}  # Pillow converts them to these alone
+EXIF_ORIENTATION = 0x0112
 _HALF_A_LEVEL = 0.5 / 255  # resizing floats leaves rounding errors beyond [0, 1]; past this they would change a level
 
 
@@ -101,8 +103,8 @@ def to_pixels(image: Any) -> Pixels:
 def _pil_to_pixels(image: Image.Image) -> Pixels:
     if 0 in image.size:
         raise ImageError(f"expected an image, got one of {image.width}x{image.height}")
-    if image.mode == "La":  # Pillow converts it to LA alone
-        image = image.convert("LA")
+    if image.mode in _PREMULTIPLIED_MODES:
+        image = image.convert(_PREMULTIPLIED_MODES[image.mode])
     if image.mode in WIDE_INTEGER_MODES:
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 65535:
@@ -198,13 +200,15 @@ def pixels_to_pil(pixels: Pixels) -> Image.Image:
 def like(unit: Tensor, template: Any) -> Any:
     """The image `unit`, [C, H, W] uint8 or float in [0, 1], as the same kind of thing as `template`.
 
-    The same type, mode, dtype and device.
+    The same type, mode, metadata (EXIF, ICC profile, dpi), shape, dtype and device.
 
     Sizes must agree already. Grey is repeated into colour and colour averaged (ITU-R 601) into grey; a fourth channel
     of the template (alpha, mask) is kept as it is.
     """
     if isinstance(template, Image.Image):
         return _like_pil(unit, template)
+    if template.ndim == 2:
+        return like(unit, template[None])[0]
     channels = template.shape[-3]
     if unit.dtype == template.dtype and unit.shape[0] == channels and not unit.is_floating_point():
         return unit.to(template.device)
@@ -241,7 +245,15 @@ def _with_channels(unit: Tensor, channels: int, keep: Callable[[], Tensor]) -> T
 
 
 def _like_pil(unit: Tensor, template: Image.Image) -> Image.Image:
-    colour = unit_to_pil(unit)
+    image = _in_mode_of(unit_to_pil(unit), template)
+    image.info = dict(template.info)  # EXIF, ICC profile, dpi and the like
+    turned = template.getexif().get(EXIF_ORIENTATION, 1)  # as set in memory, which `info` need not know
+    if image.getexif().get(EXIF_ORIENTATION, 1) != turned:
+        image.getexif()[EXIF_ORIENTATION] = turned
+    return image
+
+
+def _in_mode_of(colour: Image.Image, template: Image.Image) -> Image.Image:
     mode = template.mode
     if mode in WIDE_INTEGER_MODES:
         wide = np.asarray(colour.convert("L")).astype(np.int64) * 257
@@ -249,12 +261,13 @@ def _like_pil(unit: Tensor, template: Image.Image) -> Image.Image:
         return Image.frombytes(mode, colour.size, wide.astype(dtype).tobytes())
     if mode == "F":
         return Image.fromarray(np.asarray(colour.convert("L"), dtype=np.float32) / 255.0)
-    if mode == "P":
-        return colour.convert("RGB").quantize(palette=template)
-    image = colour if colour.mode == mode else colour.convert(mode)
+    if mode == "P":  # each pixel by itself: what was copied keeps its colour
+        return colour.convert("RGB").quantize(palette=template, dither=Image.Dither.NONE)
+    straight = _PREMULTIPLIED_MODES.get(mode, mode)
+    image = colour if colour.mode == straight else colour.convert(straight, dither=Image.Dither.NONE)
     if mode in ALPHA_MODES:
-        image.putalpha(template.getchannel("A"))
-    return image
+        image.putalpha(template.convert(straight).getchannel("A"))
+    return image if straight == mode else image.convert(mode)
 
 
 def turn(image: Tensor, turn_code: int) -> Tensor:

@@ -144,10 +144,20 @@ class DirectoryStore(Store):
             return False
 
     def load(self, key: str) -> Pyramid:
-        """The pyramid, its checksums verified."""
+        """The pyramid, its checksums verified. Where another process replaces it meanwhile, the new one."""
+        manifest = self.manifest(key)
+        while True:
+            try:
+                return self._load(manifest)
+            except CorruptPyramidError:
+                before, manifest = manifest, self.manifest(key)
+                if manifest == before:  # else it was replaced between the reading of its two files
+                    raise
+
+    def _load(self, manifest: Manifest) -> Pyramid:
         from singan_aug.store._codec import decode  # torch: not needed to list, find or remove
 
-        manifest = self.manifest(key)
+        key = manifest.key
         path = self._entry(key) / WEIGHTS_NAME
         weights = self._read(path, key, WEIGHTS_BYTES)
         if len(weights) != manifest.weights_bytes:

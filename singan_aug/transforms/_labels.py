@@ -14,8 +14,9 @@ from singan_aug.errors import LabelError
 from singan_aug.images import turn_between
 from singan_aug.pyramid.sizes import Size
 
-__all__ = ["boxes_of", "carry_boxes", "carry_keypoints", "carry_mask", "sample_field"]
+__all__ = ["LOST_PX", "boxes_of", "carry_boxes", "carry_keypoints", "carry_mask", "sample_field"]
 
+LOST_PX = -10_000.0  # x and y of a point that is not to be seen: padding will not bring it back into the image
 POINT_TOLERANCE_PX = 3.0  # further from a keypoint no pixel stands for it
 COMPARED_AT_ONCE = 20_000_000  # points times pixels: each is compared with every one
 

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from singan_aug.config import FitConfig
 from singan_aug.errors import LabelError
 from singan_aug.images import like
+from singan_aug.store import open_store
 from singan_aug.transforms._albumentations import SeededTransform, transforms_interface
-from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_keypoints, carry_mask
-from singan_aug.transforms._source import Labels, OnMiss, Settings, Variant, VariantSource
+from singan_aug.transforms._labels import LOST_PX, boxes_of, carry_boxes, carry_keypoints, carry_mask
+from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
+from singan_aug.transforms._variant import Variant, follow
 
 __all__ = ["SinGANAugment"]
 
@@ -27,22 +29,23 @@ class SinGANAugment(SeededTransform):
 
     Images are found by their pixels, so this belongs first in a pipeline, right after decoding, and takes RGB (what
     `cv2.imread` gives is BGR). They come out in the shape and dtype they came in: uint8 or float ([0, 1]) arrays
-    [H, W], [H, W, 1 or 3] or [H, W, 4], whose fourth channel is kept. Each of `images` is a draw of its own. Class
-    labels pass untouched. It never fits: run `singan-aug fit` first.
+    [H, W], [H, W, 1 or 3] or [H, W, 4], whose fourth channel is kept. `images` are the frames of one clip: the first is
+    drawn, and all move as it does. Class labels pass untouched. It never fits: run `singan-aug fit` first.
 
-    Masks, boxes and keypoints beside one image follow its pixels where its pyramid was fitted with a mask, or the start
-    scale keeps the layout, or `labels="carry"`; elsewhere they are refused. Boxes are those of the instance masks in
-    `masks`, one for each; without such, they are refused where things move. What a draw leaves out loses its row.
+    Masks, boxes and keypoints beside one image or one clip follow its pixels where its pyramid was fitted with a mask,
+    or the start scale keeps the layout, or `labels="carry"`; elsewhere they are refused. Boxes are those of the
+    instance masks in `masks`, one for each; without such, they are refused where things move. What a draw leaves out
+    loses its row, but for keypoints with `remove_invisible=False`, which then lie far outside the image.
 
-    `image_path=` beside `image=` says which file it is (a list of paths beside `images=`), and is preferred to the
-    pixels.
+    `image_path=` beside `image=` says which file it is (beside `images=`, the first one or a list), and is preferred to
+    the pixels.
 
     The seed of a draw comes from `A.Compose(seed=)`, and in a DataLoader's worker from the worker's seed too. `A.load`
     needs this module imported.
 
     Args:
         start_scale, strength, store, config, on_miss, device, labels, bank: as for `singan_aug.SinGANAugment`. `A.save`
-            keeps the store that was given.
+            keeps the store that was given, by its absolute path.
         p: how often it is applied, as anywhere in Albumentations.
 
     Raises:
@@ -81,7 +84,7 @@ class SinGANAugment(SeededTransform):
         # to_dict, hence A.save, reads the attributes named like arguments, and JSON must hold them.
         self.start_scale = start_scale
         self.strength = strength
-        self.store = None if store is None else os.fspath(store)
+        self.store = None if store is None else open_store(os.fspath(store)).location
         self.config = None if wanted is None else wanted.model_dump(mode="json")
         self.on_miss = on_miss
         self.device = device
@@ -110,6 +113,7 @@ class SinGANAugment(SeededTransform):
         """Draw what is an image; let labels follow, or refuse what a variant would falsify before anything is drawn."""
         del args
         seed = self.seed_of(sampled)
+        kwargs = {name: _contiguous(value) for name, value in kwargs.items()}
         names = {name: self._additional_targets.get(name, name) for name, value in kwargs.items() if value is not None}
         images = [name for name, target in names.items() if target in ("image", "images")]
         labels = [name for name, target in names.items() if target in _CARRIED and len(kwargs[name])]
@@ -124,18 +128,24 @@ class SinGANAugment(SeededTransform):
                 apply = self.apply if names[name] == "image" else self.apply_to_images
                 drawn[name] = apply(kwargs[name], seed=seed, image_path=kwargs.get("image_path"))
             return {**kwargs, **drawn}
-        if [names[name] for name in images] != ["image"]:
+        if len(images) != 1:
             raise LabelError(f"expected one image beside {', '.join(labels)}, got {', '.join(images) or 'none'}")
         return {**kwargs, **self._labelled(kwargs, images[0], labels, names, seed)}
 
     def _labelled(
         self, data: dict[str, Any], image: str, labels: list[str], names: dict[str, str], seed: int
     ) -> dict[str, Any]:
-        planes = _planes(data[image])
-        variant = self._source.variant(planes, seed, sample_key=data.get("image_path"), labelled=True)
+        is_clip = names[image] == "images"
+        if is_clip and not len(data[image]):
+            raise LabelError(f"expected images beside {', '.join(labels)}, got none")
+        first = data[image][0] if is_clip else data[image]
+        path = _first(data.get("image_path")) if is_clip else data.get("image_path")
+        variant = self._source.variant(
+            _planes(first), seed, index=0 if is_clip else None, sample_key=path, labelled=True
+        )
         if variant is None:
             return {}
-        changed = {image: _as_array(variant, planes, data[image])}
+        changed = {image: self._clip(data[image], variant, seed) if is_clip else _as_array(variant, first)}
         if variant.field is None:  # the layout is kept, by a pyramid that copies no pixels
             return changed
         field = variant.field.cpu()
@@ -145,7 +155,7 @@ class SinGANAugment(SeededTransform):
             if names[name] == "bboxes":
                 carried[name] = _carried_boxes(data[name], field, instances, variant.keeps_layout)
             elif names[name] == "keypoints":
-                carried[name] = _carried_points(data[name], field)
+                carried[name] = _carried_points(data[name], field, drops=self._drops_points())
         return {**changed, **carried}
 
     def _untouched(self, value: Any, **params: Any) -> Any:
@@ -154,21 +164,32 @@ class SinGANAugment(SeededTransform):
 
     def apply(self, img: NDArray[Any], seed: int, image_path: Any = None, **params: Any) -> NDArray[Any]:
         """A pure function of the image and the seed."""
-        index = params.get("index")
-        planes = _planes(img)
-        variant = self._source.variant(planes, seed, index=index, sample_key=image_path)
-        return img if variant is None else _as_array(variant, planes, img)
+        del params
+        variant = self._source.variant(_planes(img), seed, sample_key=image_path)
+        return img if variant is None else _as_array(variant, img)
 
     def apply_to_images(self, images: Any, seed: int, image_path: Any = None, **params: Any) -> Any:
-        """Each with a seed of its own, as the torchvision adapter draws a batch."""
+        """The frames of a clip, moved as the first one is."""
+        del params
         if len(images) == 0:
             return images
-        paths = image_path if isinstance(image_path, list | tuple) else [image_path] * len(images)
-        drawn = [
-            self.apply(image, seed, path, **{**params, "index": i})
-            for i, (image, path) in enumerate(zip(images, paths, strict=True))
-        ]
-        return np.stack(drawn)
+        live = len(images) > 1
+        variant = self._source.variant(_planes(images[0]), seed, index=0, sample_key=_first(image_path), live=live)
+        return images if variant is None else self._clip(images, variant, seed)
+
+    def _clip(self, images: Any, variant: Variant, seed: int) -> Any:
+        """Frames, moved as the first is; each drawn alike where it is not known how that one moves."""
+        if variant.field is None:
+            changed = [_as_array(variant, images[0]), *(self.apply(image, seed) for image in images[1:])]
+        else:
+            frames = torch.stack([_planes(image) for image in images])
+            changed = [_as_layout(frame, image) for frame, image in zip(follow(frames, variant), images, strict=True)]
+        return np.stack(changed) if isinstance(images, np.ndarray) else changed
+
+    def _drops_points(self) -> bool:
+        """Whether the pipeline wants no keypoints that are not to be seen."""
+        processor = self.get_processor("keypoints")
+        return processor is not None and bool(processor.params.remove_invisible)
 
 
 def _planes(array: NDArray[Any]) -> torch.Tensor:
@@ -176,9 +197,21 @@ def _planes(array: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy((array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)).copy())
 
 
-def _as_array(variant: Variant, planes: torch.Tensor, array: NDArray[Any]) -> NDArray[Any]:
-    drawn: NDArray[Any] = like(variant.image, planes).numpy()
-    return np.ascontiguousarray(np.moveaxis(drawn, 0, -1)).reshape(array.shape)
+def _contiguous(value: Any) -> Any:
+    """As any transform of Albumentations hands on its targets; the very object where it is so already."""
+    return np.ascontiguousarray(value) if isinstance(value, np.ndarray) and value.ndim else value
+
+
+def _first(image_path: Any) -> Any:
+    return next(iter(image_path), None) if isinstance(image_path, list | tuple) else image_path
+
+
+def _as_array(variant: Variant, array: NDArray[Any]) -> NDArray[Any]:
+    return _as_layout(like(variant.image, _planes(array)), array)
+
+
+def _as_layout(planes: torch.Tensor, array: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(np.moveaxis(planes.cpu().numpy(), 0, -1)).reshape(array.shape)
 
 
 def _carried_masks(masks: Any, target: str, field: torch.Tensor) -> Any:
@@ -203,8 +236,9 @@ def _carried_boxes(boxes: NDArray[Any], field: torch.Tensor, instances: list[Any
     return boxes
 
 
-def _carried_points(points: NDArray[Any], field: torch.Tensor) -> NDArray[Any]:
-    """Points [N, x, y and more], counted from the middle of the first pixel; rows of lost ones are left out."""
+def _carried_points(points: NDArray[Any], field: torch.Tensor, *, drops: bool) -> NDArray[Any]:
+    """Points [N, x, y and more], counted from the middle of the first pixel; lost ones dropped or moved far away."""
     moved, visible = carry_keypoints(torch.from_numpy(points[:, :2] + 0.5), field)
-    carried = np.concatenate([moved.numpy() - 0.5, points[:, 2:]], axis=1)[visible.numpy()]
-    return np.asarray(carried, points.dtype)
+    places = torch.where(visible[:, None], moved - 0.5, LOST_PX).numpy()
+    carried = np.concatenate([places, points[:, 2:]], axis=1)
+    return np.asarray(carried[visible.numpy()] if drops else carried, points.dtype)

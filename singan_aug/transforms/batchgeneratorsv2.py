@@ -12,7 +12,8 @@ from singan_aug.config import FitConfig
 from singan_aug.errors import ImageError, LabelError
 from singan_aug.images import like
 from singan_aug.transforms._labels import carry_mask
-from singan_aug.transforms._source import Labels, OnMiss, Settings, Variant, VariantSource
+from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
+from singan_aug.transforms._variant import Variant
 
 try:
     from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform

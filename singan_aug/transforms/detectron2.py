@@ -15,7 +15,8 @@ from singan_aug.config import FitConfig
 from singan_aug.errors import LabelError
 from singan_aug.images import like
 from singan_aug.transforms._labels import carry_keypoints, carry_mask
-from singan_aug.transforms._source import Labels, OnMiss, Settings, Variant, VariantSource
+from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
+from singan_aug.transforms._variant import Variant
 
 try:
     from detectron2.data.transforms import Augmentation, NoOpTransform, Transform

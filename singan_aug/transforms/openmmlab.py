@@ -13,7 +13,8 @@ from singan_aug.config import FitConfig
 from singan_aug.errors import LabelError
 from singan_aug.images import like
 from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_mask
-from singan_aug.transforms._source import Labels, OnMiss, Settings, Variant, VariantSource
+from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
+from singan_aug.transforms._variant import Variant
 
 try:
     from mmcv.transforms import BaseTransform

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from numpy import ndarray
 from PIL import Image
+from torch.utils._pytree import tree_flatten  # as torchvision's own transforms do
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, LabelError
-from singan_aug.images import like, to_unit_channels
-from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_keypoints, carry_mask
-from singan_aug.transforms._source import Labels, OnMiss, Settings, Variant, VariantSource
+from singan_aug.images import like, to_pixels
+from singan_aug.transforms._labels import LOST_PX, boxes_of, carry_boxes, carry_keypoints, carry_mask
+from singan_aug.transforms._miss import looks_like_labels
+from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
+from singan_aug.transforms._variant import Variant, follow
 from singan_aug.transforms.keys import SampleKey
 
 __all__ = ["SinGANAugment"]
@@ -25,8 +29,19 @@ _UPRIGHT = ("XYXY", "XYWH", "CXCYWH")
 _LABELS = tuple(kind for kind in (tv_tensors.Mask, tv_tensors.BoundingBoxes, _KEYPOINTS) if kind is not None)
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """What of a sample torchvision passes on untouched, although it may be as large as the image."""
+
+    values: list[Any]
+
+
 def _is_plain_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and not isinstance(value, tv_tensors.TVTensor)
+
+
+def _is_batch(image: Any) -> bool:
+    return isinstance(image, torch.Tensor) and image.ndim > 3
 
 
 class SinGANAugment(v2.Transform):
@@ -64,7 +79,15 @@ class SinGANAugment(v2.Transform):
         ImageError, StartScaleError, MissingPyramidError, CorruptPyramidError: when called.
     """
 
-    _transformed_types = (Image.Image, tv_tensors.Image, tv_tensors.Video, *_LABELS, SampleKey, _is_plain_tensor)
+    _transformed_types = (
+        Image.Image,
+        tv_tensors.Image,
+        tv_tensors.Video,
+        *_LABELS,
+        SampleKey,
+        _is_plain_tensor,
+        _Beside,
+    )
 
     def __init__(
         self,
@@ -87,13 +110,7 @@ class SinGANAugment(v2.Transform):
 
     def extra_repr(self) -> str:
         """The arguments that were given, and where the store is."""
-        settings = self._source.settings
-        shown = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name != "config"}
-        shown = {name: value for name, value in shown.items() if value != getattr(Settings, name)}
-        shown["store"] = self._source.location
-        if settings.config is not None:
-            shown["config_digest"] = settings.config.digest()
-        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        return self._source.described()
 
     def stats(self) -> dict[str, int]:
         """What became of the images so far, in all workers: how many were drawn, left by p, had no pyramid."""
@@ -107,6 +124,15 @@ class SinGANAugment(v2.Transform):
         """How many scales the pyramid of this image has. Raises `MissingPyramidError`, `ImageError`."""
         return self._source.scales(image)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]  # drawing is no part of a graph
+    def forward(self, *inputs: Any) -> Any:
+        """As any transform of v2; but what would silently stay where the image moves is refused."""
+        beside = _beside(tree_flatten(inputs)[0])
+        if not beside.values:
+            return super().forward(*inputs)
+        *changed, _ = super().forward(*inputs, beside)
+        return tuple(changed) if len(inputs) > 1 else changed[0]
+
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """One seed from torch's global generator, which a DataLoader seeds for each worker and epoch.
 
@@ -115,22 +141,44 @@ class SinGANAugment(v2.Transform):
         """
         labels = [value for value in flat_inputs if isinstance(value, _LABELS)]
         keys = [value for value in flat_inputs if isinstance(value, SampleKey)]
-        images = [value for value in flat_inputs if not isinstance(value, (*_LABELS, SampleKey))]
+        images = [value for value in flat_inputs if not isinstance(value, (*_LABELS, SampleKey, _Beside))]
         if keys and len(images) > 1 and len(keys) != len(images):
             raise ConfigError(f"expected a SampleKey for each of {len(images)} images or none, got {len(keys)}")
         each = [keys] if len(images) == 1 else [[key] for key in keys]
         params: dict[str, Any] = {
-            "seed": int(torch.randint(2**63 - 1, ())),
+            "seed": int(torch.randint(2**63 - 1, (), device="cpu")),
             "keys": {id(image): found for image, found in zip(images, each, strict=False)},
+            "beside": [each for value in flat_inputs if isinstance(value, _Beside) for each in value.values],
         }
-        if labels and self.training:
+        if not self.training:
+            return params
+        if len(images) > 1:
+            params["beside"] += self._masks_among(images, params["keys"])
+        if labels:
             params["variant"] = self._labelled_variant(images, params["seed"], keys)
             params["instances"] = [label for label in labels if isinstance(label, tv_tensors.Mask) and label.ndim == 3]
+            _refuse_to_leave(params["beside"], images[0], params["variant"])
         return params
 
+    def _masks_among(self, images: list[Any], keys: dict[int, Any]) -> list[Any]:
+        """Those of several images that look like masks. Warns of others that stay beside images that move."""
+        single = [image for image in images if not _is_batch(image)]
+        masks = [image for image in single if looks_like_labels(to_pixels(image))]
+        if len(masks) == len(single):
+            masks = []  # these are images of few colours
+        if self._source.settings.on_miss == "pass":
+            known = [self._source.knows(image, (keys.get(id(image)) or [None])[0]) for image in single]
+            if any(known) and not all(known):
+                self._source.warn_once("some of a sample", _some_stay)
+        return masks
+
+    def _vary(self, image: Any, params: dict[str, Any], **given: Any) -> Variant | None:
+        variant = self._source.variant(image, params["seed"], **given)
+        _refuse_to_leave(params.get("beside", []), image, variant)
+        return variant
+
     def _labelled_variant(self, images: list[Any], seed: int, keys: list[SampleKey]) -> Variant | None:
-        single = len(images) == 1 and (isinstance(images[0], Image.Image) or images[0].ndim < 4)
-        if not single:
+        if len(images) != 1 or _is_batch(images[0]):
             got = "a batch" if len(images) == 1 else f"{len(images)} images"
             raise LabelError(
                 f"expected one image beside masks, boxes or keypoints, got {got}: "
@@ -146,36 +194,31 @@ class SinGANAugment(v2.Transform):
             return self._labelled(inpt, params["variant"], params["instances"])
         if isinstance(inpt, torch.Tensor) and inpt.ndim > 3 and 0 in inpt.shape[:-3]:
             return inpt  # no image at all
-        seed, keys = params["seed"], params.get("keys", {}).get(id(inpt)) or [None]
-        if isinstance(inpt, Image.Image) or inpt.ndim < 4:
-            return _like(inpt, self._source.variant(inpt, seed, sample_key=keys[0]))
+        keys = params.get("keys", {}).get(id(inpt)) or [None]
+        if not _is_batch(inpt):
+            return _like(inpt, self._vary(inpt, params, sample_key=keys[0]))
         if isinstance(inpt, tv_tensors.Video):
             clips = (
                 inpt.flatten(0, -5).as_subclass(torch.Tensor) if inpt.ndim > 4 else inpt.as_subclass(torch.Tensor)[None]
             )
-            changed = [self._clip(clip, seed, i, key) for i, (clip, key) in enumerate(_with_keys(clips, keys))]
+            changed = [self._clip(clip, params, i, key) for i, (clip, key) in enumerate(_with_keys(clips, keys))]
         else:
             images = inpt.as_subclass(torch.Tensor).reshape(-1, *inpt.shape[-3:])
             changed = [
-                _like(image, self._source.variant(image, seed, index=i, sample_key=key))
+                _like(image, self._vary(image, params, index=i, sample_key=key))
                 for i, (image, key) in enumerate(_with_keys(images, keys))
             ]
         return _wrapped(torch.stack(changed).reshape(inpt.shape), inpt)
 
-    def _clip(self, frames: torch.Tensor, seed: int, index: int, key: SampleKey | None) -> torch.Tensor:
+    def _clip(self, frames: torch.Tensor, params: dict[str, Any], index: int, key: SampleKey | None) -> torch.Tensor:
         """Frames [T, C, H, W], moved as the first is; each drawn alike where it is not known how that one moves."""
-        variant = self._source.variant(frames[0], seed, index=index, sample_key=key)
+        variant = self._vary(frames[0], params, index=index, sample_key=key, live=len(frames) > 1)
         if variant is None:
             return frames
         if variant.field is None:
-            rest = [self._source.variant(frame, seed, index=index) for frame in frames[1:]]
+            rest = [self._vary(frame, params, index=index) for frame in frames[1:]]
             return torch.stack([_like(frame, each) for frame, each in zip(frames, [variant, *rest], strict=True)])
-        moved = carry_mask(to_unit_channels(frames), variant.field.to(frames.device))
-        blended = (
-            to_unit_channels(variant.image[:3]).to(frames.device) - moved[0, :3]
-        )  # over seams, which all frames have alike
-        changed = (moved[:, :3] + blended).clamp(0.0, 1.0)
-        return torch.stack([like(frame, before) for frame, before in zip(changed, frames, strict=True)])
+        return follow(frames, variant)
 
     def _labelled(self, inpt: Any, variant: Variant | None, instances: list[torch.Tensor]) -> Any:
         if variant is None:
@@ -191,9 +234,51 @@ class SinGANAugment(v2.Transform):
             return _carried_boxes(inpt, field, instances, variant.keeps_layout)
         # Keypoints count from the middle of the first pixel.
         points, visible = carry_keypoints(inpt.as_subclass(torch.Tensor).reshape(-1, 2) + 0.5, field)
-        points[~visible] = -1.0
-        points[visible] -= 0.5
+        points = torch.where(visible[:, None], points - 0.5, LOST_PX)
         return _wrapped(points.reshape(inpt.shape).to(inpt.dtype), inpt)
+
+
+def _beside(flat_inputs: list[Any]) -> _Beside:
+    """The plain tensors and arrays that are not taken for the image, by torchvision's rule, and may be masks."""
+    plain = [value for value in flat_inputs if _is_plain_tensor(value)]
+    if not any(isinstance(value, (Image.Image, tv_tensors.Image, tv_tensors.Video)) for value in flat_inputs):
+        plain = plain[1:]
+    plain += [value for value in flat_inputs if isinstance(value, ndarray)]
+    return _Beside([value for value in plain if value.ndim > 1])
+
+
+def _refuse_to_leave(beside: list[Any], image: Any, variant: Variant | None) -> None:
+    """Raise `LabelError` where something of the image's size would stay while things in the image move."""
+    if variant is None or not beside:
+        return
+    size = tuple(variant.image.shape[-2:])
+    for other in beside:
+        if other is image or size not in _sizes_of(other) or variant.keeps_layout:
+            continue
+        is_image = isinstance(other, (Image.Image, tv_tensors.TVTensor))
+        what = "an image that looks like a mask" if is_image else f"a {type(other).__name__} {list(other.shape)}"
+        raise LabelError(
+            f"expected labels as tv_tensors, got {what} beside an image of that size, which would stay where it is "
+            "while things in the image move: make it a tv_tensors.Mask, and it follows; an image of its own is a "
+            "tv_tensors.Image, or another call; or take a start scale that keeps the layout (see `displacement_px` in "
+            "`singan-aug show`)"
+        )
+
+
+def _some_stay() -> str:
+    return (
+        "of several images in one call those without a pyramid stay, while the others change. If they belong together "
+        "(an image and its mask, depth or target), give what has to follow as tv_tensors.Mask; if they do not, call "
+        "the transform for each"
+    )
+
+
+def _sizes_of(value: Any) -> list[tuple[int, ...]]:
+    """(height, width) of an image, a mask or an array, which may have its channels last."""
+    if isinstance(value, Image.Image):
+        return [value.size[::-1]]
+    ends = [tuple(value.shape[-2:])]
+    return [*ends, tuple(value.shape[-3:-1])] if isinstance(value, ndarray) else ends
 
 
 def _carried_boxes(

@@ -31,11 +31,13 @@ from singan_aug.errors import (
     ImageError,
     LabelError,
     MissingPyramidError,
+    SinGANAugError,
     StartScaleError,
     UnchangedWarning,
 )
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels, to_pixels, turn_pixels
+from singan_aug.presets import fast
 from singan_aug.pyramid import Pyramid, draw
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.store import DirectoryStore, fingerprint, make_key
@@ -122,6 +124,18 @@ def _through_array(run: Callable[[Any], Any], image: Any) -> Any:
     return image if out is array else torch.from_numpy(out).movedim(-1, 0).to(image.device)
 
 
+def _through_batch(run: Callable[[torch.Tensor], torch.Tensor], image: Any) -> Any:
+    """An image of this contract as a batch of one float image, through `run`, and back."""
+    if isinstance(image, torch.Tensor) and image.is_floating_point():
+        return run(image[None])[0]
+    batch = _float(to_pixels(image), torch.float32)[None].to(getattr(image, "device", "cpu"))
+    out = run(batch)
+    if torch.equal(out, batch):
+        return image
+    levels = (out[0] * 255).round().byte()
+    return _pil(levels.movedim(0, -1).numpy()) if isinstance(image, Image.Image) else levels
+
+
 ADAPTERS = {
     "torchvision": Adapter(
         library="torchvision",
@@ -140,6 +154,15 @@ ADAPTERS = {
         reseed=lambda transform, seed: transform.set_random_seed(seed),
         call=lambda transform, image: _through_array(lambda array: transform(image=array)["image"], image),
         replay=lambda transform, image, seed: _through_array(lambda array: transform.apply(array, seed=seed), image),
+    ),
+    "kornia": Adapter(
+        library="kornia",
+        images=("float16 tensor", "float32 tensor", "float64 tensor", "float32 grey tensor"),
+        reseed=lambda transform, seed: torch.manual_seed(seed),
+        call=lambda transform, image: _through_batch(transform, image),
+        replay=lambda transform, image, seed: _through_batch(
+            lambda batch: transform(batch, params={"seed": torch.tensor([seed])}), image
+        ),
     ),
 }
 
@@ -509,6 +532,90 @@ def test_a_loaders_workers_and_epochs_differ_and_a_seed_repeats_them(name: str, 
     assert not any(torch.equal(first, second) for first, second in zip(drawn, other, strict=False))
 
 
+@pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
+def test_what_was_counted_is_no_part_of_a_pickle(folder: str) -> None:
+    transform = _torchvision(store=folder, on_miss="pass")
+    before = pickle.dumps(transform)
+    for image in (_pil(RGB), _pil(UNKNOWN)):
+        transform(image)
+    assert transform.stats()["drawn"] == 1
+    assert pickle.dumps(transform) == before
+    assert pickle.loads(before).stats()["drawn"] == 0
+
+
+def test_a_relative_store_is_found_from_another_folder(
+    adapter: Adapter, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(folder).parent)
+    packed = pickle.dumps(adapter.make(store=Path(folder).name))
+    monkeypatch.chdir(tmp_path)
+    image = _pil(RGB)
+    assert not _same(adapter.call(pickle.loads(packed), image), image)
+
+
+def test_without_shared_memory_it_counts_all_the_same(
+    adapter: Adapter, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr("singan_aug.transforms._counts.RawArray", refuse)
+    transform = pickle.loads(pickle.dumps(adapter.make(store=folder)))
+    adapter.call(transform, _pil(RGB))
+    assert transform.stats()["drawn"] == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux shows them")
+def test_transforms_share_a_few_open_files(adapter: Adapter, folder: str) -> None:
+    kept = [adapter.make(store=folder)]
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    kept += [adapter.make(store=folder) for _ in range(50)]
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 8
+
+
+@pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
+def test_a_pyramid_removed_between_look_up_and_load_is_a_miss(
+    adapter: Adapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DirectoryStore(tmp_path)
+    key = make_key(UNKNOWN, TINY)
+    store.save(key, fit(UNKNOWN, TINY))
+    transform, image = adapter.make(store=tmp_path, on_miss="pass"), _pil(UNKNOWN)
+    load = DirectoryStore.load
+
+    def remove_first(self: DirectoryStore, wanted: str) -> Pyramid:
+        if str(key) in self:
+            self.remove(str(key))
+        return load(self, wanted)
+
+    monkeypatch.setattr(DirectoryStore, "load", remove_first)
+    assert adapter.call(transform, image) is image
+    assert transform.stats() == {"drawn": 0, "from the bank": 0, "left by p": 0, "no pyramid": 1}
+
+
+def test_a_miss_says_what_clips_16_bits(adapter: Adapter, folder: str) -> None:
+    with pytest.raises(MissingPyramidError, match=r"16 bits.*divide them by 257"):
+        adapter.call(adapter.make(store=folder), _pil(np.full_like(UNKNOWN, 255)))
+
+
+@pytest.mark.skipif(find_spec("kornia") is None, reason='needs kornia: pip install ".[kornia]"')
+@pytest.mark.parametrize("labels", ["refuse", "carry"])
+def test_kornias_masks_follow_or_are_refused(labels: str, tmp_path: Path) -> None:
+    augmentation = importlib.import_module("kornia.augmentation")
+    copying = fast(coarsest_px=12, seam_blend_px=0)  # so that every pixel of a variant is one of the source's
+    DirectoryStore(tmp_path).save(make_key(RGB, copying), fit(RGB, copying))
+    augment = ADAPTERS["kornia"].make(store=tmp_path, labels=labels)
+    images = _float(RGB, torch.float32).expand(3, -1, -1, -1)
+    pipeline = augmentation.AugmentationSequential(augment, data_keys=["input", "mask"])
+    if labels == "refuse":
+        with pytest.raises(LabelError, match="start scale 0 move pixels"):
+            pipeline(images, images[:, :1])
+        return
+    changed, masks = pipeline(images, images[:, :1])
+    assert not torch.equal(changed, images)
+    assert torch.allclose(changed[:, :1], masks, atol=1e-6)
+
+
 # torchvision alone
 
 
@@ -575,6 +682,43 @@ def test_what_would_not_follow_the_structure_is_refused(name: str, folder: str) 
         pytest.skip(f"this torchvision has no {name}")
     with pytest.raises(LabelError, match=r"start scale 0 move pixels by \d.*labels='carry'|singan-aug fit --masks"):
         _torchvision(store=folder)({"image": _pil(RGB), "deep": [GEOMETRY[name]()]})
+
+
+def _mask() -> Any:
+    return (RGB[..., 0] > 100).astype(np.uint8)
+
+
+@pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
+@pytest.mark.parametrize("on_miss", ["error", "pass"])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda: Image.fromarray(_mask()),
+        lambda: torch.from_numpy(_mask()).long(),
+        lambda: torch.from_numpy(_mask())[None],
+        _mask,
+    ],
+    ids=["PIL", "tensor", "tensor with a channel", "array"],
+)
+def test_a_mask_that_would_stay_beside_a_moving_image_is_refused(mask: Any, on_miss: Any, folder: str) -> None:
+    with pytest.raises(SinGANAugError, match=r"tv_tensors\.Mask|if this is a mask"):
+        _torchvision(0, store=folder, on_miss=on_miss)(_pil(RGB), mask())
+
+
+@pytest.mark.filterwarnings("ignore::singan_aug.errors.UnchangedWarning")
+def test_of_several_images_one_that_stays_is_told(folder: str) -> None:
+    transform = _torchvision(0, store=folder, on_miss="pass")
+    with pytest.warns(UnchangedWarning, match="belong together"):
+        transform(_pil(RGB), _pil(UNKNOWN))
+
+
+def test_a_compiled_pipeline_draws_the_same(folder: str) -> None:
+    pipeline = v2.Compose([_torchvision(0, store=folder), v2.ToDtype(torch.float32, scale=True)])
+    compiled: Any = torch.compile(pipeline, backend="eager")
+    torch.manual_seed(3)
+    expected = pipeline(_chw(RGB))
+    torch.manual_seed(3)
+    assert torch.equal(compiled(_chw(RGB)), expected)
 
 
 @pytest.mark.parametrize("compose", [v1.Compose, v2.Compose], ids=["v1", "v2"])

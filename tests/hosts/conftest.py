@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from singan_aug import fast, fit, make_key, open_store
 from singan_aug.images import Pixels, like
 from singan_aug.transforms._labels import carry_mask
-from singan_aug.transforms._source import Variant, VariantSource
+from singan_aug.transforms._source import VariantSource
+from singan_aug.transforms._variant import Variant
 from tests.conftest import make_photo
 
 SIZE = (48, 64)

@@ -1,0 +1,102 @@
+"""A variant: what a draw gives, held as the pipeline's image is held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from singan_aug.images import Pixels, like, pixels_to_unit, to_grey, to_unit_channels, turn_between
+from singan_aug.pyramid import Pyramid, reconstruct, trace
+from singan_aug.pyramid.resample import resize
+from singan_aug.store import Manifest
+from singan_aug.transforms._finder import Relation
+from singan_aug.transforms._labels import carry_mask, sample_field
+
+__all__ = ["Variant", "as_held", "drawn", "follow"]
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A variant, held as the image is."""
+
+    image: Tensor  # [C, H, W] in [0, 1], or uint8 out of the bank
+    find_keeps_layout: Callable[[], bool]
+    find_field: Callable[[], Tensor | None]
+    refuse_to_falsify: Callable[[], None]  # raises `LabelError` where labels beside the image could not follow
+
+    @cached_property
+    def keeps_layout(self) -> bool:
+        """Whether draws from its start scale leave things where they are."""
+        return self.find_keeps_layout()
+
+    @cached_property
+    def field(self) -> Tensor | None:
+        """int64 [2, H, W]: row and column in the image that each pixel comes from; None if not known."""
+        return self.find_field()
+
+
+def drawn(
+    pixels: Pixels,
+    pyramid: Pyramid,
+    manifest: Manifest,
+    start_scale: int,
+    seed: int,
+    relation: Relation,
+    *,
+    exact: bool,  # not to 8 bits
+) -> tuple[Tensor, Callable[[], Tensor | None]]:
+    """A live draw, and what finds its field. An image larger than its pyramid is copied from at its own size, so that
+    the variant is as sharp.
+    """
+    traced, own_code = trace(pyramid, start_scale=start_scale, seed=seed), manifest.turn_code
+    as_drawn = relation.is_whole and sorted(pixels.shape[:2]) == sorted(pyramid.size)
+    held = as_held(traced.images[0] if exact or not as_drawn else traced.levels[0], own_code, relation, pixels)
+    if traced.origins is None or not relation.is_whole:
+        return held, lambda: None
+    origins, size = traced.origins[0], (pixels.shape[0], pixels.shape[1])
+
+    def find_field() -> Tensor:
+        return sample_field(origins, pyramid.size, size, own_code, relation.match.turn_code)
+
+    if size[0] * size[1] <= pyramid.size[0] * pyramid.size[1]:
+        return held, find_field
+    field = find_field()
+    copied = as_held(carry_mask(reconstruct(pyramid)[0], origins), own_code, relation, pixels)
+    blended = held[:3] - copied[:3]  # what blending over seams has changed, which is smooth
+    sharp = carry_mask(pixels_to_unit(pixels).to(field.device), field)
+    return (sharp[:3] + blended).clamp(0.0, 1.0), lambda: field
+
+
+def as_held(drawn: Tensor, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
+    """[C, h, w], held as the fitted image was, held as the pipeline's image is: turned, cut, resized, recoloured."""
+    match = relation.match
+    image = turn_between(drawn, own_code, match.turn_code)
+    height, width = image.shape[-2:]
+    top, left, bottom, right = match.box
+    rows = slice(round(top * height), max(round(top * height) + 1, round(bottom * height)))
+    columns = slice(round(left * width), max(round(left * width) + 1, round(right * width)))
+    image, size = image[..., rows, columns], (pixels.shape[0], pixels.shape[1])
+    if image.shape[-2:] != size:
+        image = resize(to_unit_channels(image)[None], size, "bicubic")[0].clamp(0.0, 1.0)
+    if match.colours == "rgb" or len(image) < 3:
+        return image
+    if match.colours == "grey":
+        return to_grey(to_unit_channels(image)[:3])
+    return image[[2, 1, 0, *range(3, len(image))]]
+
+
+def follow(
+    frames: Tensor,  # [T, C, H, W], uint8 or float in [0, 1]
+    variant: Variant,  # of the first, its field known
+) -> Tensor:
+    """All frames, moved as the first one is."""
+    assert variant.field is not None
+    moved = carry_mask(to_unit_channels(frames), variant.field.to(frames.device))
+    drawn = to_unit_channels(like(variant.image, frames[0]))[:3]
+    blended = drawn - moved[0, :3]  # over seams, which all frames have alike
+    changed = (moved[:, :3] + blended).clamp(0.0, 1.0)
+    return torch.stack([like(frame, before) for frame, before in zip(changed, frames, strict=True)])
