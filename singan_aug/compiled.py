@@ -7,9 +7,11 @@ Numba takes a third of a second to import, so modules with compiled functions ar
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 
 __all__ = ["exact", "summing"]
 
@@ -27,7 +29,26 @@ def summing(function: Function) -> Function:
 
 
 def _compiled(function: Function, **options: Any) -> Function:
-    try:
-        return cast("Function", numba.njit(cache=True, nogil=True, **options)(function))
-    except RuntimeError:  # no folder can be written to: compiled anew in each process
-        return cast("Function", numba.njit(nogil=True, **options)(function))
+    compiled = numba.njit(nogil=True, **options)(function)
+    with suppress(RuntimeError):  # no folder can be written to: compiled anew in each process
+        compiled._cache = _Kept(function)  # type: ignore[no-untyped-call]
+    return cast("Function", compiled)
+
+
+class _Kept(FunctionCache):
+    """Numba's files of one function. Those that are cut short or damaged are compiled anew, instead of an error.
+
+    Numba itself hands on whatever unpickling raises.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except Exception:  # a damaged pickle raises anything
+            with suppress(OSError):
+                self.flush()  # type: ignore[no-untyped-call]
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):  # a full disk: it works all the same, in this process
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]

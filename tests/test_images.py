@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from PIL import Image
 
 from singan_aug.errors import ImageError
 from singan_aug.images import (
+    LoadedImage,
     Pixels,
+    files,
     is_grey,
     like,
     load_image,
@@ -554,3 +558,32 @@ def test_floats_beyond_the_range_by_rounding_alone_are_taken() -> None:
     assert to_pixels(edges)[..., 0].tolist() == [[0, 255], [0, 128]]
     with pytest.raises(ImageError, match=r"\[0, 1\].*1\.01"):
         to_pixels(edges * 1.01)
+
+
+def test_large_files_are_not_decoded_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No more pixels are held than IN_FLIGHT_PX, but for one image that is larger; the order stays."""
+    sides = [30, 10, 40, 10, 10, 20]
+    paths = [tmp_path / f"{i}.png" for i in range(len(sides))]
+    for path, side in zip(paths, sides, strict=True):
+        Image.new("RGB", (side, side), (side, 0, 9)).save(path)
+    monkeypatch.setattr(files, "IN_FLIGHT_PX", 1000)
+    held, most, lock = 0, 0, threading.Lock()
+
+    def look(path: Path, loaded: LoadedImage | ImageError) -> int:
+        nonlocal held, most
+        assert isinstance(loaded, LoadedImage)
+        size = loaded.pixels.shape[0] * loaded.pixels.shape[1]
+        with lock:
+            held += size
+            most = max(most, held)
+        time.sleep(0.01)
+        with lock:
+            held -= size
+        return int(loaded.pixels.shape[0])
+
+    assert files.map_images(look, paths) == sides
+    assert most <= 40 * 40
+    paths = [path for path in paths if path.name != "2.png"]
+    most = 0
+    files.map_images(look, paths)
+    assert most <= 1000

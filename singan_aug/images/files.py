@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ IMAGE_SUFFIXES = frozenset(
     {".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo"}
     | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
+IN_FLIGHT_PX = 48_000_000  # decoded at once: threads of many cores shall not hold as many large images
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,52 @@ def decoded(path: Path | str, decode: Callable[[Image.Image], T], what: str = "a
 
 
 def map_images(look: Callable[[Path, LoadedImage | ImageError], T], paths: Iterable[Path]) -> list[T]:
-    """`look` at every file, decoded as `load_image` does, or at the error that it would raise; several at once."""
+    """`look` at every file, decoded as `load_image` does, or at the error that it would raise; several at once, but no
+    more than fit into `IN_FLIGHT_PX`, or one that is larger.
+    """
+    room = _Room(IN_FLIGHT_PX)
 
     def load_and_look(path: Path) -> T:
-        try:
-            loaded: LoadedImage | ImageError = load_image(path)
-        except ImageError as error:
-            loaded = error
-        return look(path, loaded)
+        with room.taken(_pixel_count(path)):
+            try:
+                loaded: LoadedImage | ImageError = load_image(path)
+            except ImageError as error:
+                loaded = error
+            return look(path, loaded)
 
     with quiet_decoding(), ThreadPoolExecutor() as pool:
         return list(pool.map(load_and_look, paths))
+
+
+def _pixel_count(path: Path) -> int:
+    """By the file's header; 0 where it cannot be read, as `load_image` then says."""
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height
+    except Exception:  # as `decoded`
+        return 0
+
+
+class _Room:
+    """A number of things that threads may hold together; whoever wants more than all of it holds it alone."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, count: int) -> Iterator[None]:
+        """Wait until there is room for so many."""
+        count = min(count, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= count)
+            self._free -= count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += count
+                self._changed.notify_all()
 
 
 @contextmanager
