@@ -121,6 +121,28 @@ def test_p_leaves_some_images_alone(folder: str) -> None:
 
 # What is refused
 
+
+@pytest.mark.filterwarnings("ignore:.*no pyramid")
+@pytest.mark.parametrize(("on_miss", "error"), [("error", MissingPyramidError), ("pass", LabelError)])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_a_mask_given_as_an_image_is_refused_where_things_move(
+    folder: str, on_miss: Any, error: type[Exception], kind: Any
+) -> None:
+    mask = (RGB[..., 0] > 100).astype(kind)
+    transform = SinGANAugment(0, store=folder, p=1, on_miss=on_miss)
+    for targets in ({"image": RGB, "other": mask}, {"image": mask, "other": RGB}):
+        with pytest.raises(error, match="looks like a mask" if error is LabelError else "if this is a mask"):
+            A.Compose([transform], additional_targets={"other": "image"})(**targets)
+
+
+def test_a_photo_without_a_pyramid_beside_another_passes(folder: str) -> None:
+    pipeline = A.Compose([SinGANAugment(0, store=folder, p=1, on_miss="pass")], additional_targets={"other": "image"})
+    with pytest.warns(UserWarning, match="no pyramid"):
+        out = pipeline(image=RGB, other=UNKNOWN)
+    assert not np.array_equal(out["image"], RGB)
+    assert np.array_equal(out["other"], UNKNOWN)
+
+
 ASIDE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what is passed, and what Compose has to know for it
     "mask": ({"mask": RGB[..., 0].copy()}, {}),
     "masks": ({"masks": [RGB[..., 0].copy()]}, {}),

@@ -410,6 +410,18 @@ def test_a_keyed_dataset_hands_its_files_to_the_transform(store: str) -> None:
     assert len(keyed) == 4
 
 
+def test_a_keyed_dataset_means_the_same_files_from_any_folder(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Path(store).parent
+    monkeypatch.chdir(files)
+    keyed = KeyedDataset([(Image.fromarray(PHOTOS[2]), 7)], SinGANAugment(0, seed=1, store=store, p=1.0), ["2.png"])
+    here = v2.functional.pil_to_tensor(keyed[0][0])
+    monkeypatch.chdir(tmp_path)
+    assert keyed.paths == [str(files / "2.png")]
+    assert torch.equal(v2.functional.pil_to_tensor(keyed[0][0]), here)
+
+
 def test_a_keyed_dataset_needs_a_path_for_each_sample(store: str) -> None:
     dataset = Listed()
     dataset.samples = [("a.png", 0)]

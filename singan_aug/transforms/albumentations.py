@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import LabelError
-from singan_aug.images import like
+from singan_aug.images import like, to_pixels
 from singan_aug.store import open_store
 from singan_aug.transforms._albumentations import SeededTransform, transforms_interface
 from singan_aug.transforms._labels import LOST_PX, boxes_of, carry_boxes, carry_keypoints, carry_mask
+from singan_aug.transforms._miss import looks_like_labels
 from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
 from singan_aug.transforms._variant import Variant, follow
 
@@ -123,14 +124,31 @@ class SinGANAugment(SeededTransform):
                     f"expected images and their labels, got {name}: slices of a volume are not drawn alike"
                 )
         if not labels:
-            drawn = {}
+            path = kwargs.get("image_path")
+            drawn = self._each({name: kwargs[name] for name in images if names[name] == "image"}, seed, path)
             for name in images:
-                apply = self.apply if names[name] == "image" else self.apply_to_images
-                drawn[name] = apply(kwargs[name], seed=seed, image_path=kwargs.get("image_path"))
+                if names[name] == "images":
+                    drawn[name] = self.apply_to_images(kwargs[name], seed=seed, image_path=path)
             return {**kwargs, **drawn}
         if len(images) != 1:
             raise LabelError(f"expected one image beside {', '.join(labels)}, got {', '.join(images) or 'none'}")
         return {**kwargs, **self._labelled(kwargs, images[0], labels, names, seed)}
+
+    def _each(self, images: dict[str, NDArray[Any]], seed: int, image_path: Any) -> dict[str, NDArray[Any]]:
+        """Several images, each drawn by itself. Raises `LabelError` where what looks like a mask would stay behind."""
+        variants = {
+            name: self._source.variant(_planes(image), seed, sample_key=image_path) for name, image in images.items()
+        }
+        moved = {images[name].shape[:2] for name, found in variants.items() if found and not found.keeps_layout}
+        for name, image in images.items():
+            stays = variants[name] is None and image.shape[:2] in moved
+            if stays and looks_like_labels(to_pixels(_planes(image))):
+                raise LabelError(
+                    f"expected labels as masks, got {name}, an image that looks like a mask, beside an image of that "
+                    "size: it would stay where it is while things in the image move; with "
+                    f'additional_targets={{"{name}": "mask"}} it follows'
+                )
+        return {n: images[n] if found is None else _as_array(found, images[n]) for n, found in variants.items()}
 
     def _labelled(
         self, data: dict[str, Any], image: str, labels: list[str], names: dict[str, str], seed: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -42,7 +43,7 @@ class KeyedDataset(Dataset[Any]):
     ) -> None:
         self.dataset = dataset
         self.transform = transform
-        self.paths = _paths_of(dataset) if paths is None else [os.fspath(path) for path in paths]
+        self.paths = [_whole(path) for path in (_paths_of(dataset) if paths is None else paths)]
         if len(self.paths) != len(dataset):
             raise ConfigError(f"expected a path for each of {len(dataset)} samples, got {len(self.paths)}")
 
@@ -53,6 +54,11 @@ class KeyedDataset(Dataset[Any]):
         image, *rest = self.dataset[index]
         changed, _, *rest = self.transform(image, SampleKey(self.paths[index]), *rest)
         return (changed, *rest)
+
+
+def _whole(path: str | os.PathLike[str]) -> str:
+    """With the folders that lead to it, so that the same file is meant from any working folder."""
+    return str(Path(path).absolute()) if Path(path).exists() else os.fspath(path)
 
 
 def _paths_of(dataset: Any) -> list[str]:
