@@ -63,7 +63,7 @@ class _Draw(Carrier):
             return sample_field(self._traced.origins[0], self._manifest.scale_sizes[-1], self.size, own, wanted)
         if not self._kept:
             raise self._refusal("labels of a pyramid that generates pixels", 'fit with the preset "fast"')
-        rows, columns = (torch.arange(side) for side in self.size)
+        rows, columns = (torch.arange(side, device="cpu") for side in self.size)
         return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
 
     def field(self) -> Tensor:

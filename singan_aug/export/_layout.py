@@ -142,7 +142,9 @@ def carried_objects(shapes: Sequence[Shape], carrier: Carrier) -> list[Carried]:
         outline = shape.outline(carrier.size)
         if outline is None:
             if shape.box is not None:
-                carrier.boxes(torch.tensor([shape.box]))  # the same ones, or a refusal
+                carrier.boxes(
+                    torch.tensor([shape.box], dtype=torch.float32, device="cpu")
+                )  # the same ones, or a refusal
             found.append(Carried(shape, shape.box, None))
             continue
         moved = carry_mask(torch.from_numpy(outline), carrier.field())

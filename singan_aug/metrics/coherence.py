@@ -98,6 +98,7 @@ def incoherence(
             for draw in large_enough(draws, "draws", known.patch_px)
         ],
         dtype=torch.float64,
+        device="cpu",
     )
 
 
@@ -129,5 +130,5 @@ def _leading(rotated: Tensor) -> Tensor:
 
 def _picked(count: int, sampled: int, seed: int) -> Tensor:
     if count <= sampled:
-        return torch.arange(count)
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:sampled]
+        return torch.arange(count, device="cpu")
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed), device="cpu")[:sampled]

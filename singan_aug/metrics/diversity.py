@@ -33,7 +33,7 @@ class Deviation:
 
     def __init__(self) -> None:
         self.count = 0
-        self._mean = self._squares = torch.zeros((), dtype=torch.float64)
+        self._mean = self._squares = torch.zeros((), dtype=torch.float64, device="cpu")
 
     def add(self, draws: Tensor) -> None:
         """[N, 1 or 3, H, W] in [0, 1], of the size of all before. Raises `ImageError`."""

@@ -34,7 +34,7 @@ def patch_distance(
     """
     count = paired(real, fake, "real and fake")
     rng = torch.Generator().manual_seed(seed)
-    directions = torch.randn(projections, 3, patch_px, patch_px, generator=rng)
+    directions = torch.randn(projections, 3, patch_px, patch_px, generator=rng, dtype=torch.float32, device="cpu")
     directions /= directions.flatten(1).norm(dim=1)[:, None, None, None]
     ours, theirs = (
         [functional.conv2d(image[None], directions)[0].flatten(1) for image in large_enough(images, name, patch_px)]
@@ -103,8 +103,7 @@ def large_enough(images: Tensor, name: str, patch_px: int) -> Tensor:
 def _wasserstein(one: Tensor, other: Tensor) -> Tensor:
     """Wasserstein-1 between rows of [D, n] and [D, m], [D]: the area between their distribution functions."""
     values, order = torch.cat([one, other], 1).double().sort(dim=1)
-    weights = torch.cat(
-        [torch.full((one.shape[1],), 1 / one.shape[1]), torch.full((other.shape[1],), -1 / other.shape[1])]
-    )
+    own = [sign / rows.shape[1] for sign, rows in ((1, one), (-1, other))]
+    weights = torch.cat([one.new_full((one.shape[1],), own[0]), one.new_full((other.shape[1],), own[1])])
     apart = weights.double()[order].cumsum(1)[:, :-1].abs()
     return (apart * values.diff(dim=1)).sum(1)

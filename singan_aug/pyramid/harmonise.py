@@ -69,9 +69,9 @@ def harmonise(
 def rim(pasted: Tensor, rim_px: float) -> Tensor:
     """Float [H, W]: the share that is redrawn; 1 beside a region's edge, bool [H, W], 0 from some `rim_px` of it."""
     if rim_px <= 0:
-        return torch.zeros(pasted.shape)
+        return torch.zeros(pasted.shape, dtype=torch.float32, device=pasted.device)
     soft = blur(pasted[None, None].float(), rim_px / 2)[0, 0]
-    weight = 4 * soft * (1 - soft) * torch.where(pasted, WITHIN, 1.0)
+    weight = 4 * soft * (1 - soft) * soft.new_tensor([1.0, WITHIN])[pasted.long()]
     return torch.where(weight < FAINT, 0.0, weight)
 
 
@@ -81,7 +81,9 @@ def _origins(
     region: Tensor,  # bool [h, w]
 ) -> Tensor:
     """int64 [1, 2, h, w]: each pixel's own place, and in the region the place of the source that looks most like it."""
-    places = torch.stack(torch.meshgrid(*map(torch.arange, scale.size), indexing="ij"))
+    places = torch.stack(
+        torch.meshgrid(*(torch.arange(side, device=image.device) for side in scale.size), indexing="ij")
+    )
     basis = packed_basis(scale.basis)
     wanted, known = (describe(each, basis)[0] for each in (image, scale.source))
     seen = wanted[region].float()

@@ -34,7 +34,8 @@ def noise_maps(generators: Sequence[torch.Generator], channels: int, size: Size,
 
     `shared`: one channel repeated to all, as the paper's coarsest scale has it.
     """
-    drawn = [torch.randn(1 if shared else channels, *size, generator=g) for g in generators]
+    shape = (1 if shared else channels, *size)
+    drawn = [torch.randn(shape, generator=g, dtype=torch.float32, device="cpu") for g in generators]
     return torch.stack(drawn).expand(-1, channels, -1, -1)
 
 

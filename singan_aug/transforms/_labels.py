@@ -53,11 +53,11 @@ def _spread(
     """Coordinates in a source of `extent` pixels at each pixel of a draw [h, w], at each pixel of one of `size`."""
     near, within = [], coordinates.new_zeros(1)
     for side, (own, wanted) in enumerate(zip(coordinates.shape, size, strict=True)):
-        middle = (torch.arange(wanted, device=coordinates.device) + 0.5) * own / wanted
+        middle = (torch.arange(wanted, dtype=torch.float32, device=coordinates.device) + 0.5) * own / wanted
         near.append(middle.long())
         if side == axis:  # how far beside the middle of its pixel of the draw, in pixels of the sample
             within = (middle - middle.long() - 0.5) * wanted / own
-    taken = (coordinates[near[0][:, None], near[1]] + 0.5) * size[axis] / extent
+    taken = (coordinates[near[0][:, None], near[1]].float() + 0.5) * size[axis] / extent
     moved = taken + (within[:, None] if axis == 0 else within[None])
     return moved.floor().long().clamp(0, size[axis] - 1)
 
@@ -114,8 +114,10 @@ def carry_keypoints(
     """
     height, width = field.shape[-2:]
     rows, columns = field.flatten(1).float() + 0.5
-    across = (torch.arange(width, device=field.device) + 0.5).expand(height, width).flatten()
-    down = (torch.arange(height, device=field.device) + 0.5)[:, None].expand(height, width).flatten()
+    across = (torch.arange(width, dtype=torch.float32, device=field.device) + 0.5).expand(height, width).flatten()
+    down = (
+        (torch.arange(height, dtype=torch.float32, device=field.device) + 0.5)[:, None].expand(height, width).flatten()
+    )
     far = float(height**2 + width**2)
     carried, visible = [points[:0].float()], [points.new_zeros(0, dtype=torch.bool)]
     for some in points.float().split(max(1, COMPARED_AT_ONCE // (height * width))):

@@ -99,7 +99,9 @@ def _cut(pixels: Pixels, part: NDArray[np.bool_], value: int) -> Cutout:
 def _parts(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
     """Connected parts (corners too): the greatest number of each part spreads over it."""
     region = torch.from_numpy(np.ascontiguousarray(mask))[None, None]
-    numbers = torch.arange(1.0, region.numel() + 1, dtype=torch.float64).reshape(region.shape) * region
+    numbers = (
+        torch.arange(1.0, region.numel() + 1, dtype=torch.float64, device=region.device).reshape(region.shape) * region
+    )
     while True:
         spread = F.max_pool2d(numbers, 3, 1, 1) * region
         if torch.equal(spread, numbers):
@@ -239,7 +241,7 @@ def _resized(cutout: Cutout, size: Size) -> Cutout:
 
 def _composite(unit: Tensor, cutout: Cutout, top: int, left: int) -> tuple[Tensor, Tensor]:
     """The image with the object in it, [C, H, W], and where, bool [H, W]."""
-    mask = torch.zeros(unit.shape[1:], dtype=torch.bool)
+    mask = torch.zeros(unit.shape[1:], dtype=torch.bool, device=unit.device)
     height, width = cutout.mask.shape
     mask[top : top + height, left : left + width] = torch.from_numpy(cutout.mask)
     filled = torch.zeros_like(unit)
@@ -259,6 +261,6 @@ def _light(unit: Tensor, cutout: Cutout, top: int, left: int) -> Tensor:
     height, width = cutout.mask.shape
     around = ~torch.from_numpy(cutout.mask)
     if not around.any():
-        return torch.zeros(len(unit), 1, 1)
+        return unit.new_zeros(len(unit), 1, 1)
     here = unit[:, top : top + height, left : left + width][:, around].mean(1)
     return (here - _with_channels(cutout, len(unit))[:, around].mean(1))[:, None, None]

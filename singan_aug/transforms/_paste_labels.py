@@ -27,11 +27,11 @@ def kept_boxes(
     pasted: Tensor,  # bool [H, W]
 ) -> Tensor:
     """bool [N], as `kept_instances`, where nothing but boxes is known: by the pixels in them that were not pasted."""
-    hidden = []
+    hidden, nothing = [], torch.zeros((), dtype=torch.float32, device=pasted.device)
     for left, top, right, bottom in boxes.round().long().clamp_min(0).tolist():
         inside = pasted[top : max(bottom, top + 1), left : max(right, left + 1)]
-        hidden.append(inside.float().mean() if inside.numel() else torch.tensor(0.0))
-    return torch.stack([*hidden, torch.tensor(0.0)])[:-1] <= 1 - LEAST_LEFT
+        hidden.append(inside.float().mean() if inside.numel() else nothing)
+    return torch.stack([*hidden, nothing])[:-1] <= 1 - LEAST_LEFT
 
 
 def boxes_beside(

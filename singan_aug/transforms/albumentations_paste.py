@@ -148,7 +148,9 @@ def _updated(data: dict[str, Any], pasted: Pasted) -> dict[str, Any]:
     masks, instances = data.get("masks", ()), None
     if len(masks):
         instances = torch.stack([torch.from_numpy(np.asarray(mask).reshape(own.shape) != 0) for mask in masks])
-    kept = torch.zeros(0, dtype=torch.bool) if instances is None else kept_instances(instances, pasted.mask)
+    kept = (
+        torch.zeros(0, dtype=torch.bool, device="cpu") if instances is None else kept_instances(instances, pasted.mask)
+    )
     if "masks" in data:
         changed["masks"] = _masks(masks, own, kept)
     if "bboxes" in data:
@@ -163,11 +165,12 @@ def _boxes(boxes: NDArray[Any], instances: Tensor | None, kept: Tensor | None, p
     if boxes.shape[1] > 5:
         raise LabelError(f"expected boxes with one label field at most, got {boxes.shape[1] - 4}: an object has one")
     height, width = pasted.mask.shape
-    shares = torch.tensor([width, height, width, height])
-    corners = torch.from_numpy(boxes[:, :4].astype(np.float64)) * shares
+    corners = torch.from_numpy(boxes[:, :4].astype(np.float64))
+    shares = corners.new_tensor([width, height, width, height])
+    corners = corners * shares
     if kept is None:
         kept = kept_boxes(corners, pasted.mask)
-    stays = torch.cat([kept, torch.tensor([True])])
+    stays = torch.cat([kept, kept.new_ones(1)])
     after = boxes_beside(corners, instances, pasted.mask)[stays] / shares
     labels = np.concatenate([boxes[:, 4:], np.full((1, boxes.shape[1] - 4), pasted.value)])[stays.numpy()]
     return np.concatenate([after.numpy(), labels], 1).astype(boxes.dtype)

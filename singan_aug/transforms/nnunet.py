@@ -122,7 +122,9 @@ def field_of_crop(
     height, width = bottom - top, right - left
     rows, columns = field[0, top:bottom, left:right] - top, field[1, top:bottom, left:right] - left
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    own_rows, own_columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    own_rows, own_columns = torch.meshgrid(
+        *(torch.arange(side, device=field.device) for side in (height, width)), indexing="ij"
+    )
     origins = torch.stack([torch.where(inside, rows, own_rows), torch.where(inside, columns, own_columns)])
     return sample_field(origins, (height, width), size)
 

@@ -100,7 +100,9 @@ def _with_instances(results: dict[str, Any], variant: Variant, field: torch.Tens
     masks, boxes = results.get("gt_masks"), results.get("gt_bboxes")
     if masks is None:
         if boxes is not None:
-            carry_boxes(torch.zeros(len(boxes), 4), keeps_layout=variant.keeps_layout)
+            carry_boxes(
+                torch.zeros(len(boxes), 4, dtype=torch.float32, device="cpu"), keeps_layout=variant.keeps_layout
+            )
         return results
     planes = torch.from_numpy(_carried(masks.to_ndarray(), field))
     found, survives = boxes_of(planes != 0)

@@ -112,7 +112,7 @@ class SinGANPaste(v2.Transform):
         key = next((value for _, value in leaves if isinstance(value, SampleKey)), None)
         pasted = self._source.paste(
             image,
-            int(torch.randint(2**63 - 1, ())),
+            int(torch.randint(2**63 - 1, (), device="cpu")),
             classes=None if classes is None else classes.reshape(classes.shape[-2:]).cpu().numpy(),
             sample_key=key,
         )
@@ -192,7 +192,7 @@ class _Objects:
         assert self._corners is not None
         assert self._kept is not None
         corners = boxes_beside(self._corners, self._instances, self._pasted.mask)
-        corners = corners[torch.cat([self._kept, torch.tensor([True])])]
+        corners = corners[torch.cat([self._kept, self._kept.new_ones(1)])]
         wanted = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=boxes.canvas_size)
         made: Tensor = _converted(wanted, boxes.format).as_subclass(Tensor).to(boxes.dtype)
         return made

@@ -37,7 +37,7 @@ def gradient_penalty(
 
     Gulrajani et al. 2017, eq. 3, with the norm over the channel dimension alone, per pixel, as SinGAN has it.
     """
-    share = torch.rand(1, generator=generator).to(real.device)
+    share = torch.rand(1, generator=generator, dtype=real.dtype, device="cpu").to(real.device)
     between = (share * real + (1 - share) * fake).requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     penalty: Tensor = (gradient.norm(2, dim=1) - 1).square().mean()
@@ -56,7 +56,8 @@ def random_projections(
 
     Without these, brightness takes most of every projection and texture is hardly compared.
     """
-    filters = torch.randn(count, channels, patch_px, patch_px, generator=generator)
+    shape = (count, channels, patch_px, patch_px)
+    filters = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
     if patch_px > 1:  # a single pixel less its mean is nothing
         filters[::zero_mean_every] -= filters[::zero_mean_every].mean((2, 3), keepdim=True)
     norms: Tensor = filters.flatten(1).norm(dim=1)

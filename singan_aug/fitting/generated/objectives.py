@@ -20,7 +20,7 @@ from singan_aug.fitting.generated.losses import (
     sliced_wasserstein,
 )
 from singan_aug.pyramid.generated.blocks import initialise
-from singan_aug.pyramid.generated.networks import Critic
+from singan_aug.pyramid.generated.networks import critic_from
 
 __all__ = ["OBJECTIVES", "Objective"]
 
@@ -76,9 +76,7 @@ class WassersteinGradientPenalty:
         networks, schedule = config.networks, config.schedule
         self._objective = config.objective
         self._width = width
-        self.critic = Critic(
-            channels, width=width, layers=networks.layers, block=networks.block, batch_norm=networks.batch_norm
-        )
+        self.critic = critic_from(networks, channels, width)
         initialise(self.critic, generator)
         if isinstance(below, WassersteinGradientPenalty) and below._width == width:
             self.critic.load_state_dict(below.critic.state_dict())
@@ -152,7 +150,7 @@ class SlicedWasserstein:
         """Over fresh random projections at each call: half of small patches, half of `compared_px`, on a grid."""
         objective = self._objective
         stride = max(1, round((real.shape[-2] * real.shape[-1] / COMPARED) ** 0.5))
-        down, right = torch.randint(stride, (2,), generator=generator).tolist()
+        down, right = torch.randint(stride, (2,), generator=generator, device="cpu").tolist()
         real, fake = real[..., down:, right:], fake[..., down:, right:]
         count = max(1, objective.projections // 2)
         distances = []

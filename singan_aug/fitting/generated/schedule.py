@@ -46,6 +46,6 @@ def crop_window(size: Size, crop_px: int, generator: torch.Generator) -> Window:
     windows = []
     for side in size:
         kept = min(side, crop_px or side)
-        start = int(torch.randint(side - kept + 1, (1,), generator=generator)) if kept < side else 0
+        start = int(torch.randint(side - kept + 1, (1,), generator=generator, device="cpu")) if kept < side else 0
         windows.append(slice(start, start + kept))
     return ..., windows[0], windows[1]

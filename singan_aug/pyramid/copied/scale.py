@@ -224,7 +224,7 @@ def descriptor_basis(image: Tensor, patch_px: int, dims: int, generator: torch.G
     windows = padded[0].unfold(1, patch_px, 1).unfold(2, patch_px, 1).movedim(0, 2)  # a view, [h, w, C, p, p]
     places = torch.arange(image.shape[2] * image.shape[3], device=image.device)
     if len(places) > SAMPLED:
-        places = torch.randperm(len(places), generator=generator)[:SAMPLED].to(image.device)
+        places = torch.randperm(len(places), generator=generator, device="cpu")[:SAMPLED].to(image.device)
     patches = windows[places // image.shape[3], places % image.shape[3]].flatten(1)
     patches = (patches - patches.mean(0)).double()
     axes: Tensor = torch.linalg.eigh(patches.T @ patches).eigenvectors[:, -dims:].flip(1)

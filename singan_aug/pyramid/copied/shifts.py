@@ -53,7 +53,7 @@ def settled_seams(
     pull = (PULL * off + OUTSIDE * outside).transpose(0, 1)  # [K, N, h, w], as all that follow
 
     def seen(down: float, right: float) -> Tensor:
-        step = torch.tensor([down, right], device=shift.device)[:, None, None, None]
+        step = torch.tensor([down, right], dtype=shift.dtype, device=shift.device)[:, None, None, None]
         return describe(inside(origin + step, own)).permute(0, 2, 3, 1, 4)
 
     def unlike(one: Tensor, other: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ def _channels_last(image: Tensor) -> Floats:
 @lru_cache(maxsize=256)
 def _band(own: int, side: int, how: str) -> tuple[Places, Floats]:
     """Along one axis, of each of `side` pixels: the first pixel it is made of, [side], and weights [side, taps]."""
-    weights = resize(torch.eye(own)[None, None], (side, own), how)[0, 0].numpy()
+    weights = resize(torch.eye(own, dtype=torch.float32, device="cpu")[None, None], (side, own), how)[0, 0].numpy()
     used = weights != 0
     first = used.argmax(1)
     taps = int((own - used[:, ::-1].argmax(1) - first).max())

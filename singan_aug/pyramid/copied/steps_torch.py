@@ -39,7 +39,7 @@ def placed(
     """[N, 2, h, w]: the coordinates to which a canvas that is spread over the source has moved."""
     origin = spread(own, (shift.shape[2], shift.shape[3]), shift.device) + shift
     if mirrored:
-        last = torch.tensor([side - 1.0 for side in own], device=shift.device)[:, None, None]
+        last = shift.new_tensor([side - 1.0 for side in own])[:, None, None]
         origin = last - (last - origin.abs()).abs()
     return inside(origin.round(), own).long()
 
@@ -88,8 +88,8 @@ def improved(
     if not len(unfit):
         return origin
     active, own, wanted, distance = (kept.index_select(0, unfit) for kept in (active, own, wanted, distance))
-    back = torch.tensor([[-down * canvas_stride - right] for down, right in STEPS], device=origin.device)
-    onward = torch.tensor([[down * stride + right] for down, right in STEPS], device=origin.device)
+    back = origin.new_tensor([[-down * canvas_stride - right] for down, right in STEPS])
+    onward = origin.new_tensor([[down * stride + right] for down, right in STEPS])
     near = active + back
     candidates = canvas.flatten().index_select(0, near.flatten()).view_as(near).add_(onward)
     best, which = _distance(described, wanted, candidates).min(0)
@@ -159,7 +159,10 @@ def seams(origin: Tensor, apart_px: int = 1) -> Tensor:
 
 def spread(own: Size, size: Size, device: torch.device) -> Tensor:
     """[2, *size]: where each pixel of a canvas lies in a source of size `own` when one is spread over the other."""
-    sides = [(torch.arange(side, device=device) + 0.5) * (of / side) - 0.5 for side, of in zip(size, own, strict=True)]
+    sides = [
+        (torch.arange(side, dtype=torch.float32, device=device) + 0.5) * (of / side) - 0.5
+        for side, of in zip(size, own, strict=True)
+    ]
     return torch.stack(torch.meshgrid(*sides, indexing="ij"))
 
 
@@ -183,5 +186,5 @@ def _unmoved(height: int, width: int, device: torch.device) -> Tensor:
 @lru_cache(maxsize=256)
 def _within(coarse: int, side: int, device: torch.device) -> Tensor:
     """[side]: how far from the middle of the coarse pixel it lies in a pixel lies, in pixels."""
-    place = (torch.arange(side, device=device) + 0.5) * (coarse / side)
+    place = (torch.arange(side, dtype=torch.float32, device=device) + 0.5) * (coarse / side)
     return (place - place.long().clamp_(max=coarse - 1) - 0.5) * (side / coarse)

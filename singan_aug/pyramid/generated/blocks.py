@@ -24,7 +24,13 @@ register_block = BLOCKS.register
 
 def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     """A valid 3x3 convolution whose weights are left unset (`initialise` sets them without the global generator)."""
-    conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inputs, outputs, KERNEL_PX)
+    return _conv(inputs, outputs, KERNEL_PX)
+
+
+def _conv(inputs: int, outputs: int, kernel_px: int) -> nn.Conv2d:
+    conv: nn.Conv2d = nn.utils.skip_init(
+        nn.Conv2d, inputs, outputs, kernel_px, device=torch.get_default_device()
+    )  # which `skip_init` would leave aside
     return conv
 
 
@@ -47,7 +53,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, batch_norm: bool) -> None:
         super().__init__()
         self.layer = ConvBlock(inputs, outputs, batch_norm)
-        self.shortcut = nn.Identity() if inputs == outputs else nn.utils.skip_init(nn.Conv2d, inputs, outputs, 1)
+        self.shortcut = nn.Identity() if inputs == outputs else _conv(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in, H, W] to [N, out, H - 2, W - 2]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,7 +10,7 @@ from singan_aug.config import Networks
 from singan_aug.errors import ConfigError
 from singan_aug.pyramid.generated.blocks import BLOCKS, KERNEL_PX, conv3x3
 
-__all__ = ["Critic", "Generator", "generator_from"]
+__all__ = ["Critic", "Generator", "critic_from", "generator_from"]
 
 PADDINGS = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
 
@@ -69,13 +70,24 @@ class Critic(nn.Module):
         return scores
 
 
-def generator_from(networks: Networks, channels: int, width: int) -> Generator:
-    """The generator that a config describes, with unset weights."""
-    return Generator(
-        channels,
-        width=width,
-        layers=networks.layers,
-        block=networks.block,
-        batch_norm=networks.batch_norm,
-        padding=networks.padding,
-    )
+def generator_from(networks: Networks, channels: int, width: int, device: str = "cpu") -> Generator:
+    """The generator that a config describes, with unset weights: float32 on `device`, whatever torch's defaults are."""
+    with torch.device(device):
+        generator = Generator(
+            channels,
+            width=width,
+            layers=networks.layers,
+            block=networks.block,
+            batch_norm=networks.batch_norm,
+            padding=networks.padding,
+        )
+    return generator.float()
+
+
+def critic_from(networks: Networks, channels: int, width: int) -> Critic:
+    """The critic that a config describes, with unset weights: float32 on the CPU, whatever torch's defaults are."""
+    with torch.device("cpu"):
+        critic = Critic(
+            channels, width=width, layers=networks.layers, block=networks.block, batch_norm=networks.batch_norm
+        )
+    return critic.float()

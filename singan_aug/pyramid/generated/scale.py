@@ -94,8 +94,8 @@ def unpack_generated(
     scales = []
     widths = scale_widths(len(sizes), generated.networks)
     for k, (own, size, width) in enumerate(zip(tensors, sizes, widths, strict=True)):
-        with torch.device("meta"):  # whatever the config asks for, nothing is made but what was stored
-            generator = generator_from(generated.networks, channels, width)
+        # On no device: whatever the config asks for, nothing is made but what was stored.
+        generator = generator_from(generated.networks, channels, width, "meta")
         state = {name.removeprefix("generator."): t for name, t in own.items() if name.startswith("generator.")}
         for name, counter in generator.state_dict().items():
             if name.endswith("num_batches_tracked"):
