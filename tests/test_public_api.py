@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +30,10 @@ def test_a_name_is_the_same_object_each_time() -> None:
     assert singan_aug.fit is singan_aug.fit
 
 
-def test_dir_lists_the_public_names() -> None:
-    assert set(singan_aug.__all__) - {"__version__"} <= set(dir(singan_aug))
+@pytest.mark.parametrize("room", ["singan_aug", "singan_aug.bank", "singan_aug.pyramid"])  # which load lazily
+def test_dir_lists_the_public_names(room: str) -> None:
+    module = importlib.import_module(room)
+    assert set(module.__all__) - {"__version__"} <= set(dir(module))
 
 
 def test_an_unknown_attribute_is_an_attribute_error() -> None:

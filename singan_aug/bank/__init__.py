@@ -38,7 +38,7 @@ __all__ = [
     "remove_bank",
 ]
 
-__getattr__, __dir__, _ = lazy_loader.attach(
+__getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "_background": ["BackgroundBank"],
@@ -46,3 +46,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "_writer": ["BankWriter"],
     },
 )
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -29,7 +29,6 @@ _REFUSED = ("gt_keypoints", "proposals")
 _OF_INSTANCES = ("gt_bboxes", "gt_bboxes_labels", "gt_ignore_flags", "gt_instances_ids", "gt_masks")
 
 
-@TRANSFORMS.register_module()  # type: ignore[untyped-decorator, unused-ignore]
 class SinGANAugment(BaseTransform):
     """Replace an image by a variant drawn from the pyramid that was fitted to it.
 
@@ -132,3 +131,6 @@ def _planes(image: NDArray[Any]) -> torch.Tensor:
 
 def _reversed(planes: NDArray[Any]) -> NDArray[Any]:
     return planes[::-1] if len(planes) == 3 else planes
+
+
+TRANSFORMS.register_module(module=SinGANAugment)
