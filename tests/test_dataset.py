@@ -328,6 +328,13 @@ def test_nothing_to_fit_writes_nothing(tmp_path: Path, store: DirectoryStore) ->
     assert not store.root.exists()
 
 
+def test_where_every_image_fails_there_is_an_empty_store(tmp_path: Path, store: DirectoryStore) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    assert len(fit_dataset([tmp_path / "a.png"], store, TINY).failed) == 1
+    assert store.exists()
+    assert list(store.keys()) == []
+
+
 def test_bad_images_never_stop_the_others(photos: Path, store: DirectoryStore) -> None:
     (photos / "00 first.png").write_bytes(b"")
     (photos / "1 between.jpg").write_text("text")

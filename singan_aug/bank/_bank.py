@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -127,11 +128,7 @@ class Bank:
     def check(self) -> tuple[int, int, int]:
         """Read every slot: how many variants are whole, how many slots are empty, and how many are broken."""
         file = self._opened()
-        whole = empty = 0
         if file is None:
             return 0, 0, 0
-        slots = [(row, i) for row in range(len(file)) for i in range(file.spec.variants)]
-        for slot in slots:
-            whole += file.variant(*slot) is not None
-            empty += file.slot(*slot)[0] == 0
-        return whole, empty, len(slots) - whole - empty
+        found = Counter(file.state(row, i) for row in range(len(file)) for i in range(file.spec.variants))
+        return found["whole"], found["empty"], found["broken"]

@@ -105,7 +105,8 @@ def draw_bank(
             tasks = list(_tasks(slots, bank.entries, spec.seed, store.location))
             for numbers, made in side_by_side(_draw, tasks, _jobs(jobs, slots, bank.entries)):
                 if isinstance(made, str):
-                    failed[bank.entries[slots[numbers[0]].entry].key] = made
+                    if made:
+                        failed[bank.entries[slots[numbers[0]].entry].key] = made
                     continue
                 for number, (variant_seed, pixels) in zip(numbers, made, strict=True):
                     bank.write(slots[number], variant_seed, pixels)
@@ -196,6 +197,8 @@ def _layout(store: Store, spec: BankSpec) -> tuple[list[Entry], list[tuple[str, 
         except StartScaleError as error:
             lacking = error
             failed.append((key, str(error)))
+        except MissingPyramidError:  # removed meanwhile
+            continue
         except StoreError as error:
             broken.add(key)
             failed.append((key, str(error)))
@@ -271,11 +274,13 @@ def _tasks(slots: Sequence[Slot], entries: Sequence[Entry], seed: int, location:
 def _draw(
     numbers: tuple[int, ...], location: str, key: str, wanted: tuple[tuple[int, int], ...]
 ) -> tuple[tuple[int, ...], list[tuple[int, Pixels]] | str]:
-    """The numbers, and (seed, pixels) of each; or why the pyramid cannot be drawn from."""
+    """The numbers, and (seed, pixels) of each; or why the pyramid cannot be drawn from, "" where it is gone."""
     from singan_aug.pyramid import draw
 
     try:
         pyramid = open_store(location).load(key)
+    except MissingPyramidError:
+        return numbers, ""
     except StoreError as error:
         return numbers, str(error)
     return numbers, [(seed, to_pixels(draw(pyramid, 1, start, seed=seed)[0])) for start, seed in wanted]

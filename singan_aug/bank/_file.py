@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xxhash
@@ -72,6 +72,9 @@ TABLE = np.dtype(
 )  # the same
 MOST_VARIANTS = 10_000  # of each pyramid at each start scale
 MOST_SCALES, MOST_PX, HEADER_BYTES = 256, 2**20, 2**16
+LOOKS = 8  # at one slot, while another process writes it
+
+SlotState = Literal["whole", "empty", "broken"]
 
 _KEY = re.compile(rb"[0-9a-f]{32}-[0-9a-f]{16}")
 
@@ -233,6 +236,18 @@ class BankFile:
         if seeded_checksum(pixels, seed) != found:
             return None
         return Banked(pixels.reshape(entry.height, entry.width, entry.channels), seed, entry.turn_code)
+
+    def state(self, row: int, place: int) -> SlotState:
+        """What a slot is. One that is written meanwhile is looked at again; empty, where it is written all the time."""
+        for _ in range(LOOKS):
+            before = self.slot(row, place)
+            if not before[0]:
+                return "empty"
+            if self.variant(row, place) is not None:
+                return "whole"
+            if self.slot(row, place) == before:
+                return "broken"
+        return "empty"
 
 
 def is_spec(spec: BankSpec) -> bool:

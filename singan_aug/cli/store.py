@@ -22,7 +22,7 @@ from singan_aug.cli._app import (
     reported,
 )
 from singan_aug.display import ProgressBar, complain, say, show_json
-from singan_aug.errors import ConfigError, StoreError
+from singan_aug.errors import ConfigError, MissingPyramidError, StoreError
 from singan_aug.store import Store, open_store
 from singan_aug.workers import side_by_side
 
@@ -50,7 +50,8 @@ def verify(
     """Read pyramids back, and without KEY the bank too, and check every byte against its checksum."""
     store = existing_store(cache)
     checked = [key_named(store, digits) for digits in keys] if keys else list(store.keys())
-    broken = _broken(store, checked, jobs)
+    broken, gone = _broken(store, checked, jobs)
+    checked = [key for key in checked if key not in gone]
     of_bank, of_bank_broken = _verify_bank(store) if not keys else ("", "")
     if as_json:
         rows = [{"key": key, "ok": key not in broken, "message": broken.get(key, "")} for key in checked]
@@ -59,40 +60,60 @@ def verify(
     else:
         for message in filter(None, [*broken.values(), of_bank_broken]):
             complain(message)
-        say(f"{len(checked) - len(broken)} of {len(checked)} pyramids {of_bank}are whole in {store.location}")
+        meanwhile = f"; {len(gone)} more were removed meanwhile" if gone else ""
+        whole = f"{len(checked) - len(broken)} of {len(checked)} pyramids"
+        say(f"{whole} {of_bank}are whole in {store.location}{meanwhile}")
     if repair and not dry_run:
         confirm_loss(len(broken), f"put {len(broken):,} broken pyramids aside", yes=yes)
     for key in broken if repair else ():
-        place = "" if dry_run else store.quarantine(key)
-        complain(f"would put {key} aside" if dry_run else f"put {key} aside into {place}: fit its image again")
+        if dry_run:
+            complain(f"would put {key} aside")
+        else:
+            _put_aside(store, key)
     if broken or of_bank_broken:
         raise typer.Exit(FAILED)
 
 
-def _broken(store: Store, keys: list[str], jobs: int | None) -> dict[str, str]:
-    """What is wrong with those that are not whole, in the order of the keys."""
+def _put_aside(store: Store, key: str) -> None:
+    """Unless another process has removed or replaced it meanwhile."""
+    if key not in _check(store.location, [key])[0]:
+        return
+    try:
+        complain(f"put {key} aside into {store.quarantine(key)}: fit its image again")
+    except StoreError as error:
+        complain(str(error))
+
+
+def _broken(store: Store, keys: list[str], jobs: int | None) -> tuple[dict[str, str], set[str]]:
+    """What is wrong with those that are not whole, in the order of the keys; and those that went meanwhile."""
     jobs = jobs or (joblib.cpu_count() if len(keys) >= WORTH_PROCESSES else 1)
     parts = [(store.location, keys[first : first + AT_ONCE]) for first in range(0, len(keys), AT_ONCE)]
     found: dict[str, str] = {}
+    gone: set[str] = set()
     done = 0
     with ProgressBar("pyramids") as bar:
-        for count, wrong in side_by_side(_check, parts, max(1, min(jobs, len(parts)))):
+        for wrong, lost, count in side_by_side(_check, parts, max(1, min(jobs, len(parts)))):
             found |= wrong
+            gone |= lost
             done += count
             if jobs > 1:
                 bar.show(done, len(keys))
-    return {key: found[key] for key in keys if key in found}
+    return {key: found[key] for key in keys if key in found}, gone
 
 
-def _check(location: str, keys: list[str]) -> tuple[int, dict[str, str]]:
-    """How many were read, and what is wrong with those that are not whole. In a worker process."""
-    store, wrong = open_store(location), {}
+def _check(location: str, keys: list[str]) -> tuple[dict[str, str], set[str], int]:
+    """What is wrong with those that are not whole, those that are no longer there, and how many were looked at. In a
+    worker process.
+    """
+    store, wrong, gone = open_store(location), {}, set()
     for key in keys:
         try:
             store.load(key)
+        except MissingPyramidError:
+            gone.add(key)
         except StoreError as error:
             wrong[key] = str(error)
-    return len(keys), wrong
+    return wrong, gone, len(keys)
 
 
 def _verify_bank(store: Store) -> tuple[str, str]:

@@ -57,8 +57,9 @@ def fit_dataset(
     outcomes = list(plan.known)
     for outcome in outcomes:
         notify(outcome)
-    if plan.todo:
+    if plan.todo or (outcomes and not store.exists()):  # an empty one where every image failed
         store.prepare()
+    if plan.todo:
         store.sweep()
         batch_images = batch_images or (1 if device == "cpu" else DEVICE_BATCH)
         if batch_images == 1:

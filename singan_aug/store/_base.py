@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from singan_aug.config import FitConfig
-from singan_aug.errors import StoreError, StoreWriteError
+from singan_aug.errors import MissingPyramidError, StoreError, StoreWriteError
 from singan_aug.store._catalogue import Broken, Listed, listed_as
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import Manifest
@@ -69,6 +69,8 @@ class Store(ABC):
         for key in self.keys():
             try:
                 yield listed_as(self.manifest(key))
+            except MissingPyramidError:  # removed meanwhile
+                continue
             except StoreError as error:
                 yield Broken(key, error)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from singan_aug.config import FitConfig
-from singan_aug.errors import ConfigError, StoreError
+from singan_aug.errors import ConfigError, MissingPyramidError, StoreError
 from singan_aug.pyramid.sizes import Size
 from singan_aug.store._files import make_folder
 from singan_aug.store._manifest import Manifest
@@ -81,8 +81,9 @@ def catalogued(
     if database is None:
         for group in groups:
             for key, manifest_path in group:
-                if _stamp(manifest_path) is not None:
-                    yield _read(key, read)
+                entry = None if _stamp(manifest_path) is None else _read(key, read)
+                if entry is not None:
+                    yield entry
         return
     with closing(database):
         shards = []
@@ -112,14 +113,18 @@ def _of_group(
                 fresh.append((stamp, entry))
             elif row:
                 known[key] = row
-        yield entry
+        if entry is not None:
+            yield entry
     if fresh or known:
         _keep(database, fresh, list(known))
 
 
-def _read(key: str, read: Callable[[str], Manifest]) -> Listed | Broken:
+def _read(key: str, read: Callable[[str], Manifest]) -> Listed | Broken | None:
+    """None where it was removed meanwhile."""
     try:
         return listed_as(read(key))
+    except MissingPyramidError:
+        return None
     except StoreError as error:
         return Broken(key, error)
 

@@ -219,27 +219,30 @@ class DirectoryStore(Store):
     def remove(self, key: str) -> None:
         """Forget a pyramid, complete or broken: the manifest goes first."""
         self._check_format()
-        entry = self._entry(key)
-        if not entry.is_dir():
-            raise self._missing(key)
-        with self._claims.alone(key), writing(self.location):
-            refuse_links(entry.parent.parent, entry.parent, entry)
+        with self._taken_out(key) as entry:
             (entry / MANIFEST_NAME).unlink(missing_ok=True)
             shutil.rmtree(entry)
-            note_change(self.root / "pyramids", key[:2])
 
     def quarantine(self, key: str) -> str:
         """To `quarantine/KEY`, or KEY and a number where one lies there already."""
+        with self._taken_out(key) as entry:
+            make_folder(self.root / "quarantine")
+            aside = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.root / "quarantine"))
+            entry.replace(aside)  # a folder replaces an empty one
+        return str(aside)
+
+    @contextmanager
+    def _taken_out(self, key: str) -> Iterator[Path]:
+        """The folder of an entry, whole or broken, while no other process is at it."""
         entry = self._entry(key)
         if not entry.is_dir():
             raise self._missing(key)
         with self._claims.alone(key), writing(self.location):
+            if not entry.is_dir():  # another process was faster
+                raise self._missing(key)
             refuse_links(entry.parent.parent, entry.parent, entry)
-            make_folder(self.root / "quarantine")
-            aside = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.root / "quarantine"))
-            entry.replace(aside)  # a folder replaces an empty one
+            yield entry
             note_change(self.root / "pyramids", key[:2])
-        return str(aside)
 
     def prepare(self) -> None:
         """Make the folders, and check that they can be written."""
