@@ -45,7 +45,8 @@ def store(tmp_path: Path, pyramids: tuple[Pyramid, Pyramid]) -> DirectoryStore:
 
 def _once(monkeypatch: pytest.MonkeyPatch, what: str, act: Act) -> None:
     """Before the next call of this method of a store for KEY, another process acts."""
-    method, acted = getattr(DirectoryStore, what), []
+    method = getattr(DirectoryStore, what)
+    acted: list[bool] = []
 
     def first_act(self: DirectoryStore, subject: Any) -> Any:
         key = subject.key if isinstance(subject, Manifest) else subject
@@ -163,7 +164,8 @@ def test_a_variant_that_is_drawn_anew_meanwhile_is_not_broken(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw_bank(store, variants=3)
-    read, acted = _file.BankFile._read_into, []
+    read = _file.BankFile._read_into
+    acted: list[bool] = []
 
     def after_a_writer(self: _file.BankFile, into: NDArray[Any], at: int) -> int:
         if len(into) == PHOTO.size and not acted:  # the pixels of a variant, whose slot was read before
