@@ -18,7 +18,7 @@ from singan_aug.images import mask_to_pil, turn_between, unit_to_pil
 from singan_aug.pyramid.sizes import DEFAULT_START, read_start_scale
 from singan_aug.store import Manifest
 
-__all__ = ["write_new"]
+__all__ = ["safe_stem", "write_new"]
 
 
 @app.command()
@@ -52,7 +52,7 @@ def draw(
         wanted = wanted[::-1]
     traced = trace(store.load(manifest.key), count, read_start_scale(start_scale), wanted, seed)
     drawn = turn_between(traced.images, manifest.turn_code, turn_code)
-    paths = [out / f"{_stem(manifest)}_scale{start_scale}_seed{seed}_{i}.png" for i in range(count)]
+    paths = [out / f"{safe_stem(manifest)}_scale{start_scale}_seed{seed}_{i}.png" for i in range(count)]
     files = {path: _png(unit_to_pil(image)) for path, image in zip(paths, drawn, strict=True)}
     if traced.masks is not None:
         for path, mask in zip(paths, turn_between(traced.masks, manifest.turn_code, turn_code), strict=True):
@@ -64,7 +64,7 @@ def draw(
         say(f"{count} variants of {manifest.name} from start scale {start_scale} in {out}")
 
 
-def _stem(manifest: Manifest) -> str:
+def safe_stem(manifest: Manifest) -> str:
     """What files of a pyramid are called: no name of a stranger's leads out of a folder, or is too long for one."""
     stem = Path(manifest.name.replace("\\", "/")).stem
     kept = printable("".join("_" if char in '/:*?"<>|' else char for char in stem)).replace("\\", "_")

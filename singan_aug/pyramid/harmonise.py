@@ -15,7 +15,7 @@ from singan_aug.pyramid.copied.steps_torch import describe, packed_basis
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.pyramid import Pyramid
 from singan_aug.pyramid.resample import blur, resize
-from singan_aug.pyramid.scale import Canvas
+from singan_aug.pyramid.scale import Canvas, draw_upwards
 from singan_aug.pyramid.sizes import StartScale, resolve_start_scale
 from singan_aug.pyramid.threads import one_thread
 
@@ -59,9 +59,8 @@ def harmonise(
         small = resize(composite, below.size, pyramid.config.sizes.resample)
         region = resize(pasted[None, None].float(), below.size, "bilinear")[0, 0] > 0
         origin = _origins(below, small, region) if isinstance(below, CopiedScale) else None
-        canvas, generators = Canvas(small, origin), [generator_for(seed, 0)]
-        for scale in pyramid.scales[start:]:
-            canvas = scale.draw(canvas, scale.size, generators)
+        above = pyramid.scales[start:]
+        canvas = draw_upwards(above, [each.size for each in above], [generator_for(seed, 0)], Canvas(small, origin))
         redrawn = composite + weight * (canvas.image[:, : composite.shape[1]] - composite)
     return redrawn.clone()
 

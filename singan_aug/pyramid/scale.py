@@ -55,9 +55,10 @@ def draw_upwards(
     scales: Sequence[Scale],
     sizes: Sequence[Size],  # of each scale's output
     generators: Sequence[torch.Generator],  # one for each sample
+    below: Canvas | None = None,  # what enters the first of them; None: the draw starts there
 ) -> Canvas:
     """A draw that starts at the first of these consecutive scales, carried up through all of them."""
-    canvas = None
+    canvas = below
     for scale, size in zip(scales, sizes, strict=True):
         canvas = scale.draw(canvas, size, generators)
     assert canvas is not None

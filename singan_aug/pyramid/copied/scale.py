@@ -100,7 +100,7 @@ class CopiedScale(Scale):
                 origin = self._found(seen)
             else:
                 below_px = (self.entering.shape[2], self.entering.shape[3])
-                origin = self._improve(seen, self._steps.followed(below.origin, below_px, self.size, size))
+                origin = self.improved(seen, self._steps.followed(below.origin, below_px, self.size, size))
         return Canvas(self._image(origin), origin)
 
     def typical_origin(self, generators: Sequence[torch.Generator]) -> Tensor:
@@ -145,7 +145,7 @@ class CopiedScale(Scale):
         # Nothing would mend the streaks that coordinates clamped at an edge make.
         origin = self._steps.placed(shift, self.size, mirrored=True)
         # Elsewhere it would gain little: the next scale improves what it is handed.
-        return self._improve(self._copied(origin), origin) if self.is_finest else origin
+        return self.improved(self._copied(origin), origin) if self.is_finest else origin
 
     def _described_at(self, origin: Tensor) -> Tensor:
         """[N, ..., D]: what the places look like that are nearest to coordinates, [N, 2, ...]."""
@@ -163,7 +163,12 @@ class CopiedScale(Scale):
         pixels: Tensor = self._steps.blended(origin, self._colours, self.source.shape[1], self.blend_px)
         return pixels
 
-    def _improve(self, seen: Tensor, origin: Tensor) -> Tensor:
+    def improved(
+        self,
+        seen: Tensor,  # [N, C, h, w] in [-1, 1]: what the canvas looks like
+        origin: Tensor,  # int64 [N, 2, h, w]
+    ) -> Tensor:
+        """Better coordinates for pixels at seams that do not fit, of those that their neighbours lead to."""
         found: Tensor = self._steps.improved(seen, origin, self.described, self._packed_basis, self.how.match_tolerance)
         return found
 
@@ -198,7 +203,7 @@ class CopiedScale(Scale):
             places = torch.stack([nearest_places(each, self._known_in_place, self.how.completeness) for each in wanted])
             origin = self._coordinates(places.view(len(image), *size))
             seen = self._copied(origin)
-        return self._improve(image, origin)
+        return self.improved(image, origin)
 
     def _best_of_all(self, image: Tensor, origin: Tensor) -> Tensor:
         """The best places for pixels at seams, all compared with all; those in demand elsewhere count as less good."""

@@ -1,0 +1,332 @@
+"""Every task keeps the same promises, on pyramids whose scales copy, generate, and do both."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+from singan_aug import cli, tasks
+from singan_aug.config import FitConfig
+from singan_aug.errors import ConfigError, ImageError, StartScaleError
+from singan_aug.fitting import fit
+from singan_aug.images import pixels_to_unit
+from singan_aug.presets import fast
+from singan_aug.pyramid import Pyramid
+from tests.conftest import PHOTO_SIZE, copies, make_photo, mixed, quick_paper
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PHOTO = make_photo(*PHOTO_SIZE)
+OTHER = make_photo(30, 44, seed=5)
+PRESETS: dict[str, Callable[[], FitConfig]] = {
+    "copied": lambda: copies(coarsest_px=12, scale_factor=0.6),
+    "mixed": mixed,
+    "generated": quick_paper,
+}
+MASK = np.zeros(PHOTO_SIZE, np.uint8)
+MASK[12:22, 18:32] = 255
+MASK.setflags(write=False)
+PASTED = np.where(MASK[..., None] > 0, PHOTO[::-1, ::-1], PHOTO)
+PASTED.setflags(write=False)
+
+
+@cache
+def _pyramid(name: str, channels: int = 3) -> Pyramid:
+    return fit(make_photo(*PHOTO_SIZE, channels=channels), PRESETS[name]())
+
+
+# Of each task that an image enters: how it is called, and whether all of its picture may change.
+ENTERED: dict[str, Callable[..., Tensor]] = {
+    "harmonize": lambda pyramid, **options: tasks.harmonize(pyramid, PASTED, MASK, **options),
+    "edit": lambda pyramid, **options: tasks.edit(pyramid, PASTED, MASK, **options),
+    "inpaint": lambda pyramid, **options: tasks.inpaint(pyramid, PHOTO, MASK, **options),
+    "paint": lambda pyramid, **options: tasks.paint(pyramid, OTHER, **options),
+    "style": lambda pyramid, **options: tasks.style(pyramid, OTHER, **options),
+}
+WITH_MASK = ("harmonize", "edit", "inpaint")
+every_task = pytest.mark.parametrize("task", ENTERED)
+every_preset = pytest.mark.parametrize("preset", PRESETS)
+
+
+def test_every_task_is_here() -> None:
+    assert set(tasks.__all__) == set(ENTERED)
+
+
+@pytest.mark.parametrize("name", tasks.__all__)
+def test_each_public_name_says_what_it_does(name: str) -> None:
+    explained = inspect.getdoc(getattr(tasks, name)) or ""
+    assert "Raises" in explained
+    assert "[0, 1]" in explained
+
+
+@every_preset
+@every_task
+def test_a_picture_is_what_the_same_arguments_give(task: str, preset: str) -> None:
+    pyramid, state = _pyramid(preset), torch.get_rng_state()
+    first, again = (ENTERED[task](pyramid, seed=3) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(state, torch.get_rng_state())
+    size = pyramid.size if task in WITH_MASK else OTHER.shape[:2]
+    assert first.shape == (1, 3, *size)
+    assert first.dtype == torch.float32
+    assert 0 <= first.min() < first.max() <= 1
+    assert not first.is_inference()
+
+
+@every_task
+def test_noise_comes_of_the_seed(task: str) -> None:
+    one, other = (ENTERED[task](_pyramid("generated"), seed=seed) for seed in (0, 1))
+    assert not torch.equal(one, other)
+
+
+def test_another_seed_fills_another_way() -> None:
+    photo, mask = make_photo(64, 80), np.zeros((64, 80), np.uint8)
+    mask[20:40, 30:50] = 1
+    one, other = (tasks.inpaint(fit(photo, fast()), photo, mask, seed=seed) for seed in (0, 1))
+    assert not torch.equal(one, other)
+
+
+@every_task
+def test_inputs_and_pyramid_stay_as_they_are(task: str) -> None:
+    pyramid = _pyramid("copied")  # arrays that are passed in cannot be written to
+    before = {name: tensor.clone() for name, tensor in pyramid.tensors().items()}
+    ENTERED[task](pyramid)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in pyramid.tensors().items())
+
+
+@every_preset
+@pytest.mark.parametrize("task", WITH_MASK)
+def test_only_the_mask_and_its_edge_change(task: str, preset: str) -> None:
+    made = ENTERED[task](_pyramid(preset))[0].mul(255).round().byte()
+    given = torch.from_numpy((PHOTO if task == "inpaint" else PASTED).copy()).movedim(-1, 0)
+    reach = {"harmonize": 7, "edit": 10, "inpaint": 2}[task]
+    rows, columns = np.nonzero(MASK)
+    down, right = np.indices(PHOTO_SIZE)
+    far = np.min(np.hypot(down[..., None] - rows, right[..., None] - columns), -1) > reach
+    assert far.any()
+    assert torch.equal(made[:, far], given[:, far])
+    assert not torch.equal(made[:, MASK > 0], given[:, MASK > 0])
+
+
+@every_task
+def test_a_list_gives_what_each_gives_alone(task: str) -> None:
+    pyramid, one = _pyramid("copied"), OTHER if task not in WITH_MASK else PASTED
+    other = np.ascontiguousarray(one[:, ::-1])
+    masks = [[MASK, MASK]] if task in WITH_MASK else []
+    function = getattr(tasks, task)
+    together = function(pyramid, [one, other], *masks)
+    alone = [function(pyramid, each, *(mask[:1] for mask in masks)) for each in (one, other)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+@every_task
+def test_grey_pyramids_take_colour_and_the_other_way_round(task: str) -> None:
+    assert ENTERED[task](_pyramid("copied", 1)).shape[1] == 1
+    grey = PHOTO[..., :1]
+    masks = [MASK] if task in WITH_MASK else []
+    assert getattr(tasks, task)(_pyramid("copied"), grey, *masks).shape[1] == 3
+
+
+@every_task
+def test_pil_array_and_tensor_are_one_image(task: str) -> None:
+    pyramid, image = _pyramid("copied"), OTHER if task not in WITH_MASK else PASTED
+    kinds = [image, Image.fromarray(image), torch.from_numpy(image.copy()).movedim(-1, 0)]
+    masks: list[Any] = [MASK, Image.fromarray(MASK), torch.from_numpy(MASK.copy()) > 0]
+    own = [[mask] if task in WITH_MASK else [] for mask in masks]
+    first, *others = [getattr(tasks, task)(pyramid, kind, *mask) for kind, mask in zip(kinds, own, strict=True)]
+    assert all(torch.equal(first, each) for each in others)
+
+
+# Refused
+
+
+@every_task
+def test_a_start_scale_that_there_is_not_is_refused(task: str) -> None:
+    with pytest.raises(StartScaleError, match="expected a start scale"):
+        ENTERED[task](_pyramid("copied"), start_scale=9)
+
+
+@every_task
+def test_nothing_enters_where_noise_alone_does(task: str) -> None:
+    with pytest.raises(StartScaleError, match="noise alone"):
+        ENTERED[task](_pyramid("generated"), start_scale=0)
+
+
+@every_task
+def test_what_is_no_image_is_refused(task: str) -> None:
+    masks = [MASK] if task in WITH_MASK else []
+    with pytest.raises(ImageError, match="expected a PIL image"):
+        getattr(tasks, task)(_pyramid("copied"), "photo.png", *masks)
+    with pytest.raises(ImageError, match="empty list"):
+        getattr(tasks, task)(_pyramid("copied"), [], *masks)
+
+
+@pytest.mark.parametrize("task", WITH_MASK)
+@pytest.mark.parametrize(
+    ("image", "mask", "why"),
+    [
+        (PASTED, np.zeros_like(MASK), "empty"),
+        (PASTED, MASK[:-1], "of its image's size, 48x36, got 48x35"),
+        (PASTED[:-1], MASK[:-1], "48x36, got 48x35"),
+        ([PASTED, PASTED], [MASK], "as many"),
+    ],
+)
+def test_images_and_masks_that_do_not_belong_together_are_refused(task: str, image: Any, mask: Any, why: str) -> None:
+    with pytest.raises(ImageError, match=why):
+        getattr(tasks, task)(_pyramid("copied"), image, mask)
+
+
+def test_there_is_nothing_to_fill_all_of_an_image_with() -> None:
+    with pytest.raises(ImageError, match="leaves some"):
+        tasks.inpaint(_pyramid("copied"), PHOTO, np.ones(PHOTO_SIZE, bool))
+
+
+@pytest.mark.parametrize("task", ["harmonize", "edit"])
+def test_without_a_difference_there_is_nothing_to_find(task: str) -> None:
+    with pytest.raises(ImageError, match="without a difference"):
+        getattr(tasks, task)(_pyramid("copied"), PHOTO)
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("harmonize", {"own_colours": 1.5}),
+        ("harmonize", {"edge_px": -1}),
+        ("edit", {"edge_px": 99}),
+        ("paint", {"colours": 1}),
+    ],
+)
+def test_options_out_of_range_are_refused(task: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        ENTERED[task](_pyramid("copied"), **options)
+
+
+def test_lists_of_several_sizes_are_refused() -> None:
+    with pytest.raises(ImageError, match="one size"):
+        tasks.style(_pyramid("copied"), [OTHER, PHOTO])
+
+
+# What each does
+
+
+def test_what_was_altered_is_found() -> None:
+    found = tasks.edit(_pyramid("copied"), PASTED)
+    given = tasks.edit(_pyramid("copied"), PASTED, MASK)
+    assert (found - given).abs().mean() < 0.01
+
+
+def test_what_is_filled_in_comes_from_outside_of_the_mask() -> None:
+    marked = PHOTO.copy()
+    marked[12:22, 18:32] = (255, 0, 255)
+    made = tasks.inpaint(fit(marked, copies(coarsest_px=12)), marked, MASK)[0]
+    filled = made[:, 12:22, 18:32]
+    assert (filled[1] - torch.minimum(filled[0], filled[2])).min() > -0.4  # nothing of the magenta, where it is -1
+
+
+def test_own_colours_are_kept_as_far_as_asked() -> None:
+    red = PHOTO.copy()
+    red[MASK > 0] = (250, 5, 5)
+    kept = [
+        tasks.harmonize(_pyramid("copied"), red, MASK, own_colours=share)[0, 0, 17, 25] for share in (0.0, 0.6, 1.0)
+    ]
+    assert kept == sorted(kept)
+    assert kept[2] > kept[0] + 0.2
+
+
+def test_a_painting_in_few_colours_is_painted_in_them() -> None:
+    assert not torch.equal(tasks.paint(_pyramid("copied"), OTHER), tasks.paint(_pyramid("copied"), OTHER, colours=3))
+
+
+def test_style_takes_the_colours_of_the_pyramid() -> None:
+    dark = (OTHER // 4).astype(np.uint8)
+    made = tasks.style(_pyramid("copied"), dark)
+    assert abs(float(made.mean()) - PHOTO.mean() / 255) < 0.05
+
+
+# The command line
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    for name, pixels in {
+        "photo": PHOTO,
+        "pasted": PASTED,
+        "mask": MASK,
+        "other": OTHER,
+        "turned": np.rot90(PHOTO),
+    }.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+INPUTS = {
+    "harmonize": ["--paste", "pasted.png", "--mask", "mask.png"],
+    "edit": ["--edited", "pasted.png", "--mask", "mask.png"],
+    "inpaint": ["--mask", "mask.png"],
+    "paint": ["--painting", "other.png"],
+    "style": ["--layout", "other.png"],
+}
+
+
+def _run(files: Path, *arguments: str) -> Result:
+    """In the folder of the files; a bad run is one line and no traceback."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(files)
+        result = CliRunner().invoke(cli.app, [*arguments, "--cache", "store"])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    if result.exit_code:
+        assert len(result.stderr.splitlines()) == 1
+    return result
+
+
+@every_task
+def test_a_command_fits_and_writes_what_the_function_gives(task: str, files: Path) -> None:
+    assert _run(files, task, "photo.png", *INPUTS[task]).exit_code == 2  # there is no store
+    result = _run(files, task, "photo.png", *INPUTS[task], "--fit", "--seed", "2")
+    (path,) = result.stdout.split()
+    expected = ENTERED[task](fit(PHOTO, fast()), seed=2)[0]
+    made = pixels_to_unit(np.array(Image.open(files / path)))
+    assert torch.allclose(made, expected, atol=0.003)
+    (files / path).write_bytes(b"another file")
+    assert _run(files, task, "photo.png", *INPUTS[task]).exit_code == 2
+    assert _run(files, task, "photo.png", *INPUTS[task], "--force").exit_code == 0
+
+
+def test_a_turned_copy_takes_inputs_that_lie_as_it_does(files: Path) -> None:
+    Image.fromarray(np.rot90(MASK)).save(files / "turned_mask.png")
+    assert _run(files, "inpaint", "photo.png", "--mask", "mask.png", "--fit").exit_code == 0
+    assert _run(files, "inpaint", "turned.png", "--mask", "turned_mask.png").exit_code == 0
+    upright, turned = (
+        np.array(Image.open(files / f"pictures/{name}_inpainted.png")) for name in ("mask", "turned_mask")
+    )
+    assert np.array_equal(np.rot90(upright), turned)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["edit", "photo.png", "--edited", "missing.png", "--fit"], "missing.png"),
+        (["edit", "missing.png", "--edited", "pasted.png", "--fit"], "no such file"),
+        (["edit", "photo.png", "--edited", "pasted.png", "--max-size", "40"], "--fit"),
+        (
+            ["edit", "photo.png", "--edited", "pasted.png", "--mask", "mask.png", "--mask", "mask.png", "--fit"],
+            "--mask",
+        ),
+        (["paint", "photo.png", "--painting", "other.png", "--fit", "--start-scale", "deep"], "start scale"),
+        (["style", "photo.png", "--layout", "other.png", "--preset", "grand", "--fit"], "preset"),
+    ],
+)
+def test_bad_usage_is_one_line(arguments: list[str], why: str, files: Path) -> None:
+    result = _run(files, *arguments)
+    assert result.exit_code
+    assert why in result.stderr
