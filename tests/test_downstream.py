@@ -18,7 +18,7 @@ from scipy import stats
 
 from benchmarks import _result
 from benchmarks.downstream import __main__ as downstream
-from benchmarks.downstream import fetch, tables, tuning
+from benchmarks.downstream import _paste, fetch, tables, tuning
 from benchmarks.downstream.lite0 import Lite0
 from benchmarks.downstream.protocol import SUITES
 from singan_aug import fast, smooth
@@ -155,7 +155,7 @@ def test_images_and_masks_of_ones_own_are_a_set_with_masks(tmp_path: Path) -> No
 
 def test_masks_are_learned_from_crops(tmp_path: Path) -> None:
     _with_masks(tmp_path / "em_membranes", range(9), side=136)
-    arms = ["--arms", "none", "turns_paste", "turns_paste+smooth_fine"]
+    arms = ["--arms", "none", "turns_paste", "turns_paste+smooth_fine", "turns+singan_paste"]
     sizes = ["--images", "2", "--splits", "2", "--seeds", "2", "--limit", "2"]
     out = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "r.json")]
     downstream.main(["--suite", "membranes", "--data", str(tmp_path), *arms, *sizes, *out])
@@ -228,6 +228,28 @@ def test_near_twins_are_one_group() -> None:
     noisy = np.clip(one.astype(int) + np.random.default_rng(0).integers(-8, 9, one.shape), 0, 255).astype(np.uint8)
     groups = alike_groups([one, np.rot90(255 - other), noisy, np.rot90(one[:, ::-1]).copy()])
     assert groups[0] == groups[2] == groups[3] != groups[1]
+
+
+def test_what_all_images_share_makes_no_twins() -> None:
+    """A dark frame around an eye, and its glow, are in every image; the vessels are not."""
+    frame = np.hypot(*np.meshgrid(np.linspace(-1, 1, 48), np.linspace(-1, 1, 48)))[..., None]
+    eyes = [
+        np.where(frame < 0.9, 140 - 100 * frame + make_photo(48, 48, seed=seed) / 2.5, 0).astype(np.uint8)
+        for seed in range(5)
+    ]
+    flat = [data._standardised(data._thumbnail(eye).reshape(1, -1))[0] for eye in eyes]
+    assert all(np.mean(flat[0] * other) > data.ALIKE for other in flat)
+    assert len(set(alike_groups(eyes))) == 5
+    groups = alike_groups([*eyes, np.rot90(np.maximum(eyes[3], 2) - 2).copy()])
+    assert groups[5] == groups[3]
+    assert len(set(groups)) == 5
+    assert len(set(alike_groups([eyes[0]] * 4))) == 1
+
+
+def test_a_set_of_near_twins_alone_is_told(tmp_path: Path) -> None:
+    own = _with_masks(tmp_path / "frames", [4, 4, 4])
+    with pytest.raises(ImageError, match=r"two images or more that differ.*got 3, which are near-twins"):
+        read(replace(SUITES["horses"], size_px=32), own)
 
 
 def test_near_twins_stay_on_one_side(tmp_path: Path) -> None:
@@ -340,16 +362,55 @@ def test_what_is_no_arm(name: str) -> None:
 # Views
 
 
-@pytest.mark.parametrize("source", ["duplicates", "reconstruction", "coarse", "fine"])
+@pytest.mark.parametrize("source", ["duplicates", "reconstruction", "coarse", "fine", "mixed", "smooth_mixed"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_bank_holds_variants_of_the_image(source: str, channels: int) -> None:
+def test_a_bank_holds_variants_of_the_image(source: str, channels: int, tmp_path: Path) -> None:
     image = make_photo(32, 32, channels)
     cost: views.Cost = {}
-    made = views.bank(image, 3, source, SUITES["scenes"], cost, {})
+    fits = views.Fits(SUITES["scenes"], tmp_path, cost)
+    made = views.bank(image, 3, source, SUITES["scenes"], cost, fits)
     assert made.shape == (SUITES["scenes"].views, 32, 32, channels)
-    assert np.array_equal(made, views.bank(image, 3, source, SUITES["scenes"], cost, {}))
+    assert np.array_equal(made, views.bank(image, 3, source, SUITES["scenes"], cost, fits))
     same = [np.abs(view.astype(int) - image).max() <= 1 for view in made]
     assert all(same) if source in ("duplicates", "reconstruction") else not any(same)
+
+
+def test_mixed_variants_come_from_every_start_scale_in_turn(tmp_path: Path) -> None:
+    image = make_photo(64, 64)
+    protocol = replace(SUITES["scenes"], views=8)
+    fits = views.Fits(protocol, tmp_path, {})
+    made = views.bank(image, 3, "mixed", protocol, {}, fits)
+    count = len(fits.of(image, 3, "fast"))
+    assert count == 4
+    for scale in range(count):
+        alone = views._traced(fits.of(image, 3, "fast"), image, scale, 2, 3, masked=True)
+        assert np.array_equal(made[scale::count], alone)
+
+
+def test_what_was_trained_is_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = _with_mask()
+    protocol = replace(SUITES["horses"], views=2, fit={"steps_coarsest": 2})
+    first = views.bank(image, 0, "learned_coarse", protocol, {}, views.Fits(protocol, tmp_path, {}))
+    monkeypatch.setattr(views, "fit", lambda *_: pytest.fail("fitted again"))
+    again = views.bank(image, 0, "learned_coarse", protocol, {}, views.Fits(protocol, tmp_path, {}))
+    assert np.array_equal(first, again)
+
+
+def test_pastes_are_of_the_chosen_images_and_bring_their_masks() -> None:
+    """Plain and redrawn ones lie at the same places; only light and rim differ."""
+    image, other = _with_mask(0), _with_mask(1)
+    image[..., 3] = 0
+    other[..., 3] = 0
+    other[8:20, 8:20, 3] = 255
+    other[8:20, 8:20, :3] = 250
+    naive, redrawn = (paste(image, [other], 3, 5) for paste in (_paste.plain, _paste.redrawn))
+    assert naive.shape == (3, 32, 32, 4)
+    assert np.array_equal(naive[..., 3], redrawn[..., 3])
+    figure = naive[..., 3] == 255
+    assert all(81 <= each.sum() <= 240 for each in figure)
+    assert np.abs(naive[..., :3][figure].astype(int) - 250).max() < 12
+    assert np.array_equal(naive[..., :3][~figure], np.broadcast_to(image[..., :3], (3, 32, 32, 3))[~figure])
+    assert not np.array_equal(naive, redrawn)
 
 
 @pytest.mark.parametrize("strong", ["flip_crop", "elastic", "trivial", "rand"])
@@ -371,9 +432,9 @@ def _with_mask(seed: int = 0) -> views.Views:
     return np.concatenate([pixels, np.where(pixels[..., :1] > 120, 255, 0).astype(np.uint8)], -1)
 
 
-def test_masks_ride_along_with_variants_or_stay_behind() -> None:
-    image = _with_mask()
-    moved, apart = (views.bank(image, 0, source, SUITES["horses"], {}, {}) for source in ("fine", "fine_apart"))
+def test_masks_ride_along_with_variants_or_stay_behind(tmp_path: Path) -> None:
+    image, fits = _with_mask(), views.Fits(SUITES["horses"], tmp_path, {})
+    moved, apart = (views.bank(image, 0, source, SUITES["horses"], {}, fits) for source in ("fine", "fine_apart"))
     assert moved.shape == apart.shape == (SUITES["horses"].views, 32, 32, 4)
     assert np.array_equal(moved[..., :3], apart[..., :3])
     assert (apart[..., 3] == image[..., 3]).all()

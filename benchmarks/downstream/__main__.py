@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from benchmarks import _gpnn
 from benchmarks._result import RESULTS, Row, say, spread, write
+from benchmarks.downstream import _paste
 from benchmarks.downstream.lite0 import Lite0
 from benchmarks.downstream.protocol import OWN_ARMS, OWN_MASK_ARMS, SUITES
 from benchmarks.downstream.tables import section
@@ -29,7 +30,7 @@ from singan_aug.trial.cells import train_cell
 from singan_aug.trial.data import Labelled, read
 from singan_aug.trial.protocol import Arm, Protocol, parse_arm
 from singan_aug.trial.statistics import Cells
-from singan_aug.trial.views import SAMPLERS
+from singan_aug.trial.views import PASTERS, SAMPLERS
 from singan_aug.trial.workshop import Workshop
 
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     torch.set_num_threads(1)
     SAMPLERS["gpnn"] = _gpnn.sample
+    PASTERS.update(paste=_paste.plain, singan_paste=_paste.redrawn)
     protocol = _protocol(options)
     say(protocol.to_json())
     try:
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             cells[name, count] = [train_cell(name, count, split, workshop) for split in range(protocol.splits)]
             accuracies = [cell["accuracy"] for cell in cells[name, count]]
             say(f"{name}, {count} images: {100 * np.mean(accuracies):.1f} % ({_rare_text(cells[name, count])})")
+        workshop.release()
     rows = [{"what": "protocol", "protocol": protocol.to_json(), "classes": list(labelled.classes)}]
     rows += _runs(cells) + _costs(workshop)
     out = options.out or RESULTS / "downstream" / f"{protocol.name}.json"

@@ -18,6 +18,7 @@ __all__ = ["Labelled", "alike_groups", "choose", "read"]
 TEST_RATIO = 0.4  # of groups of a class, where there is no test folder
 THUMBNAIL_PX = 24
 ALIKE = 0.9  # correlation of thumbnails, turned and mirrored, from which two images are near-twins
+SAME = 0.999  # the same without taking away what all share: frames of one film are twins, eyes are not
 TEST_NAMES = ("test", "val", "valid", "validation")
 Labels = NDArray[np.int64]
 
@@ -75,15 +76,27 @@ def choose(labels: Labels, counts: Sequence[int], split: int) -> NDArray[np.int6
 
 
 def alike_groups(images: Sequence[Pixels]) -> Labels:
-    """A number for each image, the same for near-twins and whatever is a near-twin of theirs."""
+    """A number for each image, the same for near-twins and whatever is a near-twin of theirs.
+
+    What all images share is no sign of a twin (the dark frame around an eye, the layout of aligned parts): their mean
+    is taken away before they are compared.
+    """
     thumbnails = np.stack([_thumbnail(image) for image in images])
     turned = [np.rot90(side, k, (1, 2)) for side in (thumbnails, thumbnails[:, :, ::-1]) for k in range(4)]
     flat = [_standardised(each.reshape(len(images), -1)) for each in turned]
-    alike = np.max([flat[0] @ each.T for each in flat], axis=0) / flat[0].shape[1] >= ALIKE
+    shared = flat[0].mean(0)
+    alike = _correlations(flat) >= SAME
+    if len(images) > 2:
+        alike |= (_correlations(flat) >= ALIKE) & (_correlations([_standardised(f - shared) for f in flat]) >= ALIKE)
     groups = np.arange(len(images))
     for i, j in zip(*np.nonzero(alike), strict=True):
         groups[groups == groups[j]] = groups[i]
     return groups.astype(np.int64)
+
+
+def _correlations(turned: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Of every image with every other, the highest over its turns, each [N, D] and standardised."""
+    return np.asarray(np.max([turned[0] @ each.T for each in turned], axis=0) / turned[0].shape[1])
 
 
 def _thumbnail(pixels: Pixels) -> NDArray[np.float64]:
@@ -113,8 +126,13 @@ def _folders(folder: Path) -> tuple[list[str], list[tuple[list[Pixels], Labels]]
 
 
 def _parted(groups: Labels, rng: np.random.Generator) -> tuple[Labels, Labels]:
-    """Indices to train on and to test on; a group is on one side."""
+    """Indices to train on and to test on; a group is on one side. Raises ImageError where there is but one group."""
     order = rng.permutation(np.unique(groups))
+    if len(order) < 2:
+        raise ImageError(
+            f"expected two images or more that differ, to train on one and test on another, got {len(groups)}"
+            + (", which are near-twins of one another" if len(groups) > 1 else "")
+        )
     members = [np.flatnonzero(groups == group) for group in order]
     tested = max(1, round(TEST_RATIO * len(order)))
     pool, test = (np.concatenate([np.empty(0, np.int64), *some]) for some in (members[tested:], members[:tested]))

@@ -11,8 +11,10 @@ import xxhash
 
 __all__ = [
     "IN_BATCH",
+    "MIXED",
     "MIX_RATIO",
     "OTHER_PRESETS",
+    "PASTES",
     "SINGAN",
     "SOURCES",
     "STRONG",
@@ -27,9 +29,12 @@ STRONG = ("none", "flip", "flip_crop", "elastic", "colour", "trivial", "rand", "
 IN_BATCH = {"cutmix": "flip_crop", "turns_cutmix": "turns", "turns_paste": "turns"}  # and on which views they come
 SINGAN = ("coarse", "medium", "fine")  # start scales
 OTHER_PRESETS = ("smooth", "learned")  # than fast, whose name is left out
+MIXED = "mixed"  # every start scale in turn
+PASTES = ("paste", "singan_paste")  # objects of the other images, plain or with the rim redrawn
 SOURCES = (
-    *("duplicates", "reconstruction", *SINGAN, "fine_apart", "gpnn"),  # apart: fine, the mask stays behind
-    *(f"{preset}_{start}" for preset in OTHER_PRESETS for start in SINGAN),
+    *("duplicates", "reconstruction", *SINGAN, MIXED, "fine_apart", "gpnn"),  # apart: fine, the mask stays behind
+    *(f"{preset}_{start}" for preset in OTHER_PRESETS for start in (*SINGAN, MIXED)),
+    *PASTES,
 )
 MIX_RATIO = 0.5
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,17 @@ from numpy.typing import NDArray
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from singan_aug.config import FitConfig
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels, pixels_to_pil, to_signed, to_unit
 from singan_aug.presets import preset
 from singan_aug.pyramid import Pyramid, reconstruct
 from singan_aug.pyramid.drawing import trace
 from singan_aug.pyramid.sizes import start_scale_at
-from singan_aug.trial.protocol import MIX_RATIO, OTHER_PRESETS, TURNS, Protocol
+from singan_aug.store import DirectoryStore, make_key
+from singan_aug.trial.protocol import MIX_RATIO, MIXED, OTHER_PRESETS, TURNS, Protocol
 
-__all__ = ["SAMPLERS", "Cost", "Fitted", "bank", "strengthened"]
+__all__ = ["PASTERS", "SAMPLERS", "Cost", "bank", "strengthened"]
 
 SHARES = {
     "coarse": 0.0,
@@ -32,14 +35,51 @@ SHARES = {
 CROP_SCALE = (0.5, 1.0)
 Cost = dict[str, list[float]]
 SAMPLERS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {}  # sources that others bring
-Fitted = dict[tuple[str, int], Pyramid]  # of a preset, to an image of the pool
 Views = NDArray[np.uint8]  # [images, views, H, W, C]
+PASTERS: dict[str, Callable[[Pixels, list[Pixels], int, int], Views]] = {}
+# The same with masks: into an image objects of others, so many views, a seed
 
 
-def bank(image: Pixels, index: int, source: str, protocol: Protocol, cost: Cost, fitted: Fitted) -> Views:
+class Fits:
+    """Pyramids of a pool, each fitted once; those that were trained are kept in a store.
+
+    Args:
+        folder: of the store.
+        cost: where to what a fit took goes.
+    """
+
+    def __init__(self, protocol: Protocol, folder: Path, cost: Cost) -> None:
+        self._protocol, self._cost = protocol, cost
+        self._store = DirectoryStore(folder)
+        self._held: dict[tuple[str, int], Pyramid] = {}
+
+    def of(self, image: Pixels, index: int, name: str) -> Pyramid:
+        """The pyramid of one image of the pool, by the preset of that name."""
+        if (name, index) not in self._held:
+            config = preset(name, **self._protocol.fit)
+            self._held[name, index] = self._fitted(image, name, config)
+        return self._held[name, index]
+
+    def _fitted(self, image: Pixels, name: str, config: FitConfig) -> Pyramid:
+        key = make_key(image, config)
+        if config.generated is not None and str(key) in self._store:
+            return self._store.load(str(key))
+        started_sec = time.process_time()
+        pyramid = fit(image, config)
+        suffix = "" if name == "fast" else f"_{name}"
+        self._cost.setdefault(f"fit_sec{suffix}", []).append(time.process_time() - started_sec)
+        size_bytes = float(sum(t.numel() * t.element_size() for t in pyramid.tensors().values()))
+        self._cost.setdefault(f"pyramid_bytes{suffix}", []).append(size_bytes)
+        if config.generated is None:
+            return pyramid
+        self._store.save(key, pyramid)
+        return self._store.load(str(key))  # what a run that is taken up again gets
+
+
+def bank(image: Pixels, index: int, source: str, protocol: Protocol, cost: Cost, fits: Fits) -> Views:
     """Variants of one image of the pool, [views, H, W, C], a mask its fourth channel.
 
-    What they took goes to `cost`; pyramids are taken from `fitted`, or go there.
+    What they took goes to `cost`.
     """
     if source == "duplicates":
         return np.repeat(image[None], protocol.views, 0)
@@ -51,26 +91,31 @@ def bank(image: Pixels, index: int, source: str, protocol: Protocol, cost: Cost,
         cost.setdefault(f"{source}_ms", []).append((time.process_time() - started_sec) * 1000 / count)
         return _bytes(made, np.repeat(image[..., 3:][None], count, 0))
     name, start = source.split("_", 1) if source.startswith(OTHER_PRESETS) else ("fast", source)
-    pyramid = fitted.get((name, index)) or fitted.setdefault((name, index), _fitted(image, name, protocol, cost))
+    pyramid = fits.of(image, index, name)
     if source == "reconstruction":
         return np.repeat(_bytes(reconstruct(pyramid), image[..., 3:][None]), protocol.views, 0)
     started_sec = time.process_time()
-    traced = trace(pyramid, protocol.views, start_scale_at(SHARES[start], len(pyramid)), seed=index)
+    views = _drawn(pyramid, image, start, protocol.views, index)
     cost.setdefault(f"draw_ms_{source}", []).append((time.process_time() - started_sec) * 1000 / protocol.views)
-    masks = np.repeat(image[..., 3:][None], protocol.views, 0)  # of no width where there is no mask
-    if traced.masks is not None and source != "fine_apart":
+    return views
+
+
+def _drawn(pyramid: Pyramid, image: Pixels, start: str, count: int, seed: int) -> Views:
+    """`count` variants from a start scale; mixed: from every one in turn, so that any first few of them hold all."""
+    if start == MIXED:
+        starts = range(len(pyramid))
+        each = [_traced(pyramid, image, scale, -(-count // len(starts)), seed, masked=True) for scale in starts]
+        return np.stack(each, 1).reshape(-1, *image.shape)[:count]
+    scale = start_scale_at(SHARES[start], len(pyramid))
+    return _traced(pyramid, image, scale, count, seed, masked=start != "fine_apart")
+
+
+def _traced(pyramid: Pyramid, image: Pixels, scale: int, count: int, seed: int, *, masked: bool) -> Views:
+    traced = trace(pyramid, count, scale, seed=seed)
+    masks = np.repeat(image[..., 3:][None], count, 0)  # of no width where there is no mask
+    if traced.masks is not None and masked:
         masks = traced.masks[..., None].to(torch.uint8).numpy()
     return _bytes(traced.images, masks)
-
-
-def _fitted(image: Pixels, name: str, protocol: Protocol, cost: Cost) -> Pyramid:
-    started_sec = time.process_time()
-    pyramid = fit(image, preset(name, **protocol.fit))
-    suffix = "" if name == "fast" else f"_{name}"
-    cost.setdefault(f"fit_sec{suffix}", []).append(time.process_time() - started_sec)
-    size_bytes = float(sum(t.numel() * t.element_size() for t in pyramid.tensors().values()))
-    cost.setdefault(f"pyramid_bytes{suffix}", []).append(size_bytes)
-    return pyramid
 
 
 def strengthened(images: Views, strong: str, protocol: Protocol, seeds: tuple[Any, ...]) -> Views:

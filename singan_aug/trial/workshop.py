@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from singan_aug.trial.data import Labelled
-from singan_aug.trial.protocol import Protocol
-from singan_aug.trial.views import Cost, Fitted, bank, strengthened
+from singan_aug.trial.protocol import MIX_RATIO, PASTES, Protocol
+from singan_aug.trial.views import PASTERS, Cost, Fits, bank, strengthened
 
 __all__ = ["Workshop"]
 
@@ -54,30 +54,43 @@ class Workshop:
         self.protocol, self.labelled, self.build = protocol, labelled, build
         self._network, self._folder, self._say = network, folder / protocol.digest(), say
         self._held: dict[str, dict[str, Tensor]] = {}
-        self._fitted: Fitted = {}
         (self._folder / "cells").mkdir(parents=True, exist_ok=True)
+        self._costs = self.costs
+        self._fits = Fits(protocol, self._folder / "pyramids", self._costs)
 
     def test(self) -> Tensor:
         """Of the test images features [T, D], or pixels [T, H, W, C]."""
         return self._kept("test", np.arange(1), lambda _: self._seen(np.stack(self.labelled.test)), 1)[0]
 
     def views(self, strong: str, source: str | None, needed: Indices) -> Tensor:
-        """[pool, views, D] or [pool, views, H, W, C], made for the needed images; the others are zeros."""
+        """[pool, views, D] or [pool, views, H, W, C], made for the needed images; the others are zeros.
+
+        Objects that are pasted are those of the needed images.
+        """
+        chosen = f"-{'-'.join(map(str, needed))}" if source is not None and source in PASTES else ""
 
         def make(i: int) -> Tensor:
             if source is None:
                 count = 1 if strong == "none" else self.protocol.views
                 images = np.repeat(self.labelled.pool[i][None], count, 0)
+            elif source in PASTES:
+                others = [self.labelled.pool[j] for j in needed]
+                images = PASTERS[source](self.labelled.pool[i], others, round(self.protocol.views * MIX_RATIO), i)
             else:
                 images = self._bank(source, i)
             return self._seen(strengthened(images, strong, self.protocol, (source, i)))
 
-        name = f"{strong}-{source or 'images'}"
+        name = f"{strong}-{source or 'images'}{chosen}"
         started_sec = time.process_time()
         views = self._kept(name, needed, make)
         if (took_sec := time.process_time() - started_sec) > 1:
             self._say(f"{name}: views of {len(needed)} images, {took_sec:.0f} process-seconds")
         return views
+
+    def release(self) -> None:
+        """Forget variants and what became of them: they are made again when they are needed again."""
+        for name in [name for name in self._held if name != "test" and not name.endswith("-images")]:
+            del self._held[name]
 
     def cell(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `make` gives, or gave when this cell was finished before."""
@@ -98,9 +111,8 @@ class Workshop:
 
     def _bank(self, source: str, i: int) -> NDArray[np.uint8]:
         def make(i: int) -> Tensor:
-            cost = self.costs
-            made = torch.from_numpy(bank(self.labelled.pool[i], i, source, self.protocol, cost, self._fitted))
-            (self._folder / "costs.json").write_text(json.dumps(cost))
+            made = torch.from_numpy(bank(self.labelled.pool[i], i, source, self.protocol, self._costs, self._fits))
+            (self._folder / "costs.json").write_text(json.dumps(self._costs))
             return made
 
         banked: NDArray[np.uint8] = self._kept(f"bank-{source}", np.array([i]), make)[i].numpy()
@@ -118,7 +130,10 @@ class Workshop:
         return torch.cat([self._network.features(some) for some in unit.split(BATCH)]).half()
 
     def _kept(self, name: str, needed: Indices, make: Callable[[int], Tensor], size: int | None = None) -> Tensor:
-        """A tensor over the pool whose needed rows are made; kept in memory, and all but banks in the folder."""
+        """A tensor over the pool whose needed rows are made; kept in memory, and in the folder where it is features.
+
+        Pixels are drawn again as fast as they are read, and fill a disk.
+        """
         path = self._folder / f"{name}.safetensors"
         if name not in self._held and path.exists():
             self._held[name] = load_file(path)
@@ -130,6 +145,6 @@ class Workshop:
                 held["rows"] = torch.zeros(len(held["made"]), *row.shape, dtype=row.dtype)
             held["rows"][i] = row
             held["made"][i] = True
-        if missing and not name.startswith("bank-"):
+        if missing and self._network is not None and not name.startswith("bank-"):
             save_file(held, path)
         return held["rows"]
