@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from singan_aug.advise import Advice, _advice, _try, advise, try_out
+from singan_aug.advise import Advice, _advice, _network, _try, advise, try_out
 from singan_aug.advise._look import look
 from singan_aug.cli import app
 from singan_aug.errors import ConfigError, ImageError
@@ -137,9 +138,71 @@ def test_a_trial_takes_ones_own_network_and_is_taken_up_again(tmp_path: Path) ->
     _there = _classes(tmp_path / "c", 8)
     first, trained = run(), len(asked)
     assert set(asked) == {(3, 2)}
-    assert trained == 3 * 5
+    assert trained == 3 * 5 + 1  # once to look at what comes out
     assert run() == first
-    assert len(asked) == trained
+    assert len(asked) == trained + 1
+
+
+class Grey(nn.Module):
+    """A logit for each pixel, by its brightness."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 1, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layer(image)
+        return logits
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_trial_trains_copies_of_a_module(tmp_path: Path) -> None:
+    module = Grey()
+    before = module.layer.weight.detach().clone()
+    outcome = try_out(_masks(tmp_path / "m", 12), minutes=1e-9, network=module)
+    assert torch.equal(module.layer.weight, before)
+    assert len(outcome.reached) == 5
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (nn.Conv2d(3, 2, 1), r"expected of a network the logits \[2, 1, \d+, \d+\] .* got \[2, 2"),
+        (nn.Linear(3, 2), "expected a network that takes images"),
+        (5, "expected a network as a name of timm, a torch module or a function"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_told_before_anything_is_trained(
+    network: Any, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        try_out(_masks(tmp_path / "m", 12), minutes=1e-9, network=network)
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_network_of_timm_is_trained(masks: bool, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    folder = _masks(tmp_path / "m", 12) if masks else _classes(tmp_path / "c", 8)
+    outcome = try_out(folder, minutes=1e-9, images=2, network="resnet10t")
+    assert all(0 <= value <= 100 for value in outcome.reached.values())
+    with pytest.raises(ConfigError, match="expected a model of timm, got 'resnet0'"):
+        try_out(folder, minutes=1e-9, images=2, network="resnet0")
+
+
+def test_features_of_several_sizes_become_a_logit_for_each_pixel() -> None:
+    class Encoder(nn.Module):
+        def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+            return [image, image[..., ::2, ::2].repeat(1, 2, 1, 1), image[..., ::4, ::4].repeat(1, 3, 1, 1)]
+
+    network = _network._Decoded(Encoder(), [3, 6, 9], 1).eval()
+    image = torch.rand(1, 3, 37, 50)
+    assert network(image).shape == (1, 1, 37, 50)
+    other = image.clone()
+    other[..., 11, 17] += 1  # between the places that coarser features see
+    changed = (network(image) != network(other))[0, 0].nonzero()
+    assert len(changed)
+    assert (changed - torch.tensor([11, 17])).abs().max() <= 1
 
 
 @pytest.mark.usefixtures("brief")

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from singan_aug.advise._look import look
+from singan_aug.advise._network import Build, Network, built, check_network
 from singan_aug.errors import ConfigError
 from singan_aug.trial.cells import train_cell
 from singan_aug.trial.data import Labelled, read
@@ -22,9 +22,8 @@ from singan_aug.trial.protocol import Protocol
 from singan_aug.trial.statistics import Cells, accuracies, differences, from_best, measures_of
 from singan_aug.trial.workshop import Workshop
 
-__all__ = ["Build", "Outcome", "try_out"]
+__all__ = ["Outcome", "try_out"]
 
-Build = Callable[[int, int], nn.Module]  # of channels and classes (1 for masks: a logit for each pixel)
 LEAST_SPLITS, MOST_SPLITS = 3, 10  # choices of images
 COUNTS = (2, 5, 10, 20)
 CROP_PX, LARGEST_PX, CLASS_PX = 128, 320, 64
@@ -68,7 +67,7 @@ def try_out(
     *,
     minutes: float = 10.0,
     images: int | None = None,
-    network: Build | None = None,
+    network: Network | None = None,
     work: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -81,12 +80,14 @@ def try_out(
         folder: a folder for each class, or images/ and masks/ of the same names.
         minutes: wall time, about; three choices of training images are made at least, ten at most.
         images: to train on, of each class; by default the most of 2, 5, 10, 20 of which three choices differ.
-        network: what is trained, of (channels, classes), its output logits [N, classes], or [N, 1, H, W] for masks; by
-            default the small ones of the benchmark.
+        network: what is trained: the name of a model of timm; a torch module, of which each run trains a copy with the
+            weights it has; or a function of (channels, classes) that builds one. Of images [N, C, H, W] in [-1, 1] it
+            gives logits [N, classes], for masks [N, 1, H, W]. By default the small ones of the benchmark.
         work: a folder in which an interrupted trial is taken up again; by default nothing is kept.
         say: told of progress.
 
-    Raises `ImageError` for a folder that holds no such set, `ConfigError` where it is too small, or scipy is absent.
+    Raises `ImageError` for a folder that holds no such set, `ConfigError` where it is too small, scipy is absent, or
+    the network does not fit the images.
     """
     started_sec, started_cpu_sec = time.monotonic(), time.process_time()
     protocol, labelled = _protocol(Path(folder))
@@ -97,14 +98,15 @@ def try_out(
             f"expected more images to train on than the {count or COUNTS[0]} of each choice, got {most} of the "
             "smallest class: name fewer, or add images"
         )
+    build = None
     if network is not None:
-        protocol = replace(protocol, network=getattr(network, "__qualname__", type(network).__name__))
+        protocol, build = _with_network(protocol, labelled, network)
     cells: Cells = {(arm, count): [] for arm in protocol.arms}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with tempfile.TemporaryDirectory() if work is None else nullcontext(str(work)) as kept:
-            workshop = Workshop(protocol, labelled, None, Path(kept), build=network)
+            workshop = Workshop(protocol, labelled, None, Path(kept), build=build)
             for split in range(MOST_SPLITS):
                 for arm in protocol.arms:
                     cells[arm, count].append(train_cell(arm, count, split, workshop))
@@ -141,6 +143,18 @@ def _protocol(folder: Path) -> tuple[Protocol, Labelled]:
         labelled = read(protocol, folder)
         sizes = {(side, side)}
     return replace(protocol, crop_px=min(CROP_PX, *map(min, sizes)) // 8 * 8), labelled
+
+
+def _with_network(protocol: Protocol, labelled: Labelled, network: Network) -> tuple[Protocol, Build]:
+    masks = protocol.model == "masks"
+    name, build = built(network, masks=masks)
+    height, width, channels = labelled.test[0].shape
+    sizes = {(height, width)}
+    if protocol.crop_px is not None:
+        sizes.add((protocol.crop_px, protocol.crop_px))
+    channels, outputs = (3, 1) if masks else (channels, len(labelled.classes))
+    check_network(build, channels, outputs, tuple(sorted(sizes)), masks=masks)
+    return replace(protocol, network=name), build
 
 
 def _outcome(cells: Cells, count: int, tested: int, process_sec: float) -> Outcome:

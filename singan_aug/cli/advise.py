@@ -34,7 +34,7 @@ def advise(
         int | None, typer.Option(min=1, help="How many images of each class --train trains on.", show_default=False)
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="A classifier of timm for --train, such as resnet18.", show_default=False)
+        str | None, typer.Option(help="A model of timm for --train, such as resnet18.", show_default=False)
     ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder in which --train is taken up again.", show_default=False)
@@ -53,8 +53,7 @@ def advise(
         show_table(["", "advice", "because"], [[line.about, line.say, line.because] for line in advice.lines])
     outcome = None
     if train:
-        build = None if network is None else _from_timm(network)
-        outcome = try_out(folder, minutes=minutes, images=images, network=build, work=work, say=complain)
+        outcome = try_out(folder, minutes=minutes, images=images, network=network, work=work, say=complain)
     if as_json:
         show_json({**json.loads(advice.to_json()), "trial": None if outcome is None else asdict(outcome)})
     elif outcome is not None:
@@ -79,18 +78,3 @@ def _show(outcome: Outcome) -> None:
 
 def _interval(row: dict[str, Any] | None) -> str:
     return "" if row is None else f"{row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
-
-
-def _from_timm(name: str) -> Any:
-    try:
-        import timm
-    except ModuleNotFoundError:
-        raise ConfigError("--network needs timm: pip install timm") from None
-    if name not in timm.list_models(name):
-        raise ConfigError(f"expected a model of timm, got {name!r}")
-
-    def build(channels: int, classes: int) -> Any:
-        return timm.create_model(name, pretrained=False, in_chans=channels, num_classes=classes)
-
-    build.__qualname__ = name
-    return build
