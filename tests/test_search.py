@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from singan_aug.pyramid.copied import search
-from singan_aug.pyramid.copied.search import _argmin, nearest_places, prepared
+from singan_aug.pyramid.copied.search import _argmin, nearest_nearby, nearest_places, prepared
 from singan_aug.pyramid.noise import generator_for
+from singan_aug.pyramid.sizes import Size
 
 
 def _descriptors(count: int, seed: int) -> Tensor:
@@ -70,3 +71,39 @@ def test_the_least_of_each_row_is_found() -> None:
     least = distance.amin(1)
     found = distance.gather(1, _argmin(distance.clone())[:, None])[:, 0]
     assert bool((found <= least * (1 + 2**-13)).all())
+
+
+def _near(size: Size, own: Size, reach_px: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What a search finds nearby, and what it was given."""
+    wanted, known = _descriptors(size[0] * size[1], 0), _descriptors(own[0] * own[1], 1)
+    return nearest_nearby(wanted, size, prepared(known), own, 5e-3, reach_px), wanted, known
+
+
+@pytest.mark.parametrize("own", [(20, 13), (9, 30)])
+def test_a_reach_over_all_places_finds_what_the_exhaustive_search_finds(own: Size) -> None:
+    found, wanted, known = _near((17, 22), own, reach_px=30)
+    assert torch.equal(found, nearest_places(wanted, prepared(known), 5e-3))
+
+
+@pytest.mark.parametrize("size", [(40, 40), (61, 33)])
+def test_places_found_nearby_are_near_and_the_best_there(size: Size) -> None:
+    own, reach_px = (40, 40), 5
+    found, wanted, known = _near(size, own, reach_px)
+    rows = (torch.arange(size[0]) + 0.5) * own[0] / size[0]
+    columns = (torch.arange(size[1]) + 0.5) * own[1] / size[1]
+    down = (found // own[1]).view(size) + 0.5 - rows[:, None]
+    across = (found % own[1]).view(size) + 0.5 - columns
+    farthest = torch.stack([down, across]).abs().max()
+    assert reach_px < float(farthest) <= reach_px + 2 * search.TILE_PX
+    nearest = nearest_nearby(wanted, size, prepared(known), own, 1e6, reach_px)
+    better = _score(wanted, known, 1e6) < _score(wanted, known, 1e6).gather(1, nearest[:, None]) * (1 - 1e-3)
+    places = torch.arange(len(known))
+    close_down = ((places // own[1])[None] + 0.5 - rows.repeat_interleave(size[1])[:, None]).abs() <= reach_px - 1
+    close_across = ((places % own[1])[None] + 0.5 - columns.repeat(size[0])[:, None]).abs() <= reach_px - 1
+    assert not bool((better & close_down & close_across).any())
+
+
+def test_a_search_nearby_in_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _near((40, 40), (40, 40), reach_px=5)[0]
+    monkeypatch.setattr(search, "PAIRS_AT_ONCE", 100_000)
+    assert torch.equal(_near((40, 40), (40, 40), reach_px=5)[0], whole)

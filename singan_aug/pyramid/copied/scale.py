@@ -27,7 +27,7 @@ from torch import Tensor
 
 from singan_aug.config import Copied
 from singan_aug.pyramid.copied.coordinates import FAR, MARGIN
-from singan_aug.pyramid.copied.search import nearest_places, prepared
+from singan_aug.pyramid.copied.search import nearest_nearby, nearest_places, prepared
 from singan_aug.pyramid.copied.shifts import random_shift, settled_seams
 from singan_aug.pyramid.copied.steps_torch import describe, packed_basis, seams
 from singan_aug.pyramid.resample import blur, resize
@@ -38,6 +38,7 @@ __all__ = ["CopiedScale", "copied_bytes", "copied_scales", "descriptor_basis"]
 
 AROUND_SEAMS_PX = 2  # pixels so close to a seam are compared with all places
 EXHAUSTIVE = 1_400_000  # pairs of places up to which every one is compared with every other
+REACH_RATIO = 0.15  # of the short side: how far away a place is searched for beyond that
 GLANCE_PX = 16  # short side at which shifts are compared
 SETTLED = 7_000  # pixels of a canvas up to which seams are settled before a draw starts
 SAMPLED = 2000  # patches from which the descriptors' basis is made
@@ -190,7 +191,8 @@ class CopiedScale(Scale):
         return prepared(self.described[MARGIN : MARGIN + self.size[0], MARGIN:-MARGIN].flatten(0, 1))
 
     def _found(self, image: Tensor) -> Tensor:
-        """Coordinates for images, [N, C, h, w], that have none: of the best places, all compared with all.
+        """Coordinates for images, [N, C, h, w], that have none: of the best places, all compared with all, or where
+        these are many with those near.
 
         What the first search copies is searched for again: it has colours of the source alone. In the end a place gives
         way where a neighbour's, continued, fits better.
@@ -199,11 +201,17 @@ class CopiedScale(Scale):
         whereabouts = self._whereabouts(size)
         for _ in range(self.how.search_passes):
             described = describe(seen, packed_basis(self.basis)).flatten(1, 2)
-            wanted = [torch.cat([each, whereabouts], dim=1) for each in described]
-            places = torch.stack([nearest_places(each, self._known_in_place, self.how.completeness) for each in wanted])
-            origin = self._coordinates(places.view(len(image), *size))
+            places = [self._searched(torch.cat([each, whereabouts], dim=1), size) for each in described]
+            origin = self._coordinates(torch.stack(places).view(len(image), *size))
             seen = self._copied(origin)
         return self.improved(image, origin)
+
+    def _searched(self, wanted: Tensor, size: Size) -> Tensor:
+        """int64 [h * w]: the best place for each pixel of a canvas."""
+        known, completeness = self._known_in_place, self.how.completeness
+        if len(wanted) * len(known) <= EXHAUSTIVE:
+            return nearest_places(wanted, known, completeness)
+        return nearest_nearby(wanted, size, known, self.size, completeness, math.ceil(REACH_RATIO * min(self.size)))
 
     def _best_of_all(self, image: Tensor, origin: Tensor) -> Tensor:
         """The best places for pixels at seams, all compared with all; those in demand elsewhere count as less good."""
