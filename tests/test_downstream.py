@@ -18,7 +18,7 @@ from scipy import stats
 
 from benchmarks import _result
 from benchmarks.downstream import __main__ as downstream
-from benchmarks.downstream import _paste, fetch, tables, tuning
+from benchmarks.downstream import _paste, fetch, summary, tables, tuning
 from benchmarks.downstream.lite0 import Lite0
 from benchmarks.downstream.protocol import SUITES
 from singan_aug import fast, smooth
@@ -568,15 +568,42 @@ def test_the_pages_are_what_the_committed_results_give() -> None:
     assert page == tables.decisions(results, page), "run `python -m benchmarks.downstream.tables`"
 
 
-def test_the_table_of_decisions_is_made_of_differences(own: Path, tmp_path: Path) -> None:
+def test_tables_are_made_of_differences(own: Path, tmp_path: Path) -> None:
     result = _run(own, tmp_path)
+    (row,) = [row for row in differences(cells_of(result)) if row["arm"] == "flip_crop+fine"]
+    page = tables.figures({"tiles": result})
+    before, _, after = page.partition("## By start scale")
+    assert f"`flip_crop` {row['difference']:+.1f}" in before.replace("**", "")
+    assert f"{row['difference']:+.1f} ({row['low']:+.1f}" in after
+
+
+def test_the_table_of_findings_has_the_figures_of_its_results(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = _run(own, tmp_path)
+    gains = (summary.Gain("tiles", "flip_crop+fine", "flip_crop", 2), summary.Gain("tiles", "flip_crop", "none", 2))
+    findings = (
+        summary.Finding("tiles", "2", "try it", gains),
+        summary.Finding("others", "2", "not measured", (summary.Gain("absent", "none+fine", "none", 2),)),
+    )
+    monkeypatch.setattr(summary, "FINDINGS", findings)
     page = tables.decisions({"tiles": result}, f"before\n{tables.MARKS[0]}\nold\n{tables.MARKS[1]}\nafter")
-    (difference,) = [row for row in differences(cells_of(result)) if row["arm"] == "flip_crop+fine"]
-    assert f"{difference['difference']:+.1f} ({difference['low']:+.1f}" in page
-    assert page.startswith("before")
-    assert page.endswith("after")
+    rows = {row["arm"]: row for row in differences(cells_of(result))}
+    for arm, told in (("flip_crop+fine", "over flips and crops"), ("flip_crop", "over nothing")):
+        row = rows[arm]
+        figures = f"{row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})"
+        assert f"{figures}](downstream.md#tiles) {told}" in page.replace("**", "")
+    assert (page.startswith("before"), page.endswith("after")) == (True, True)
     assert "old" not in page
+    assert "not measured" not in page
     assert tables.decisions({"tiles": result}, page) == page
+
+
+def test_every_finding_rests_on_a_committed_result() -> None:
+    results = tables._results()
+    for finding in summary.FINDINGS:
+        for gain in finding.gains:
+            assert summary.gain_row(gain, results)["base"] == gain.base
 
 
 def test_p_values_are_adjusted_over_sets_in_which_an_arm_was_measured() -> None:

@@ -1,4 +1,4 @@
-"""What variants from the default start scale add, as a plot: a panel for each result, a colour for each base."""
+"""What variants add, as plots: the findings in one, and a panel for each result, a colour for each base."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks._plots import STYLE
+from benchmarks.downstream.summary import FINDINGS, gain_row
 from singan_aug.pyramid.sizes import DEFAULT_START
 from singan_aug.trial.protocol import parse_arm
 from singan_aug.trial.statistics import cells_of, deciding, differences
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_summary"]
 
 
 def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -46,6 +47,31 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             axes.legend(fontsize=6, ncols=2)
         figure.supxlabel("images of a class")
         figure.supylabel(f"points that variants ({DEFAULT_START}, half of the images) add")
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
+
+
+def draw_summary(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Write the plot of the findings: a line for each gain of variants, with its 95 % interval."""
+    lines = [
+        (f"{finding.task.partition(':')[0]}, {finding.images}: over {gain.over}", gain_row(gain, results))
+        for finding in FINDINGS
+        for gain in finding.gains
+        if gain.result in results and parse_arm(gain.arm).source
+    ]
+    if not lines:
+        return
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 0.32 * len(lines) + 0.8), layout="constrained")
+        axes = figure.subplots()
+        for place, (_, row) in enumerate(lines):
+            colour = "tab:green" if row["low"] > 0 else "tab:red" if row["high"] < 0 else "tab:grey"
+            reach = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
+            axes.errorbar(row["difference"], place, xerr=reach, fmt="o", color=colour)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_yticks(range(len(lines)), [text for text, _ in lines])
+        axes.invert_yaxis()
+        axes.set_xlabel("points that variants add, with 95 % interval")
         path.parent.mkdir(exist_ok=True)
         figure.savefig(path, metadata={"Date": None})
 

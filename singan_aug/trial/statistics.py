@@ -17,6 +17,7 @@ __all__ = [
     "accuracies",
     "cells_of",
     "deciding",
+    "difference",
     "differences",
     "from_best",
     "holm",
@@ -113,7 +114,7 @@ def differences(cells: Cells) -> list[Row]:
                 np.mean([cell["per_class"] for cell in of_splits], 0),
                 np.mean([cell["per_class"] for cell in against], 0),
             )
-            row = _difference(cells, measure, name, base, count)
+            row = difference(cells, measure, name, base, count)
             rows.append(row | {"worst_class": round(float(harm.min()), 2)})
     return rows
 
@@ -130,11 +131,12 @@ def from_best(cells: Cells, measure: str) -> list[Row]:
             continue
         best = max(classic, key=lambda arm: np.mean(_values(cells[arm, count], measure)))
         ours = [arm for arm, at in cells if at == count and parse_arm(arm).source is not None]
-        rows += [_difference(cells, measure, arm, best, count) for arm in ours]
+        rows += [difference(cells, measure, arm, best, count) for arm in ours]
     return rows
 
 
-def _difference(cells: Cells, measure: str, arm: str, base: str, count: int) -> Row:
+def difference(cells: Cells, measure: str, arm: str, base: str, count: int) -> Row:
+    """Of one arm from another at the same number of images, in points, paired over splits."""
     found = paired(_values(cells[arm, count], measure), _values(cells[base, count], measure))
     values = {"difference": found.mean, "low": found.low, "high": found.high}
     return (
