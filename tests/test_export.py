@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 import shutil
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 from singan_aug.annotations import decode_rle, encode_rle, read_coco, read_yolo
@@ -22,11 +23,13 @@ from singan_aug.config import FitConfig
 from singan_aug.dataset import fit_dataset
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError
 from singan_aug.export import ExportReport, Settings, export_dataset
+from singan_aug.export._pictures import about
 from singan_aug.images import load_image, turn_pixels, unit_to_pil
 from singan_aug.pyramid import trace
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.store import DirectoryStore, make_key
 from singan_aug.transforms._labels import boxes_of
+from singan_aug.transforms.torchvision import SinGANAugment
 from tests.conftest import copies, make_photo, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -141,6 +144,59 @@ def test_grey_of_16_bits_stays_so(tmp_path: Path) -> None:
             values = np.asarray(variant)
         assert abs(float(values.mean()) / wide.mean() - 1) < 0.1
         assert (values % 257 == 0).all()
+
+
+@functools.cache
+def _profile(space: Literal["sRGB", "LAB"]) -> bytes:  # which holds the second of its making
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
+def test_profile_resolution_and_exif_are_kept(name: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    kept: dict[str, Any] = {"icc_profile": _profile("sRGB"), "exif": exif, "dpi": (300, 150)}
+    (tmp_path / "data").mkdir()
+    Image.fromarray(make_photo(*SIZE)).save(tmp_path / "data" / name, **kept)
+    _run(tmp_path / "data")
+    variant = next((tmp_path / "out").glob("a_v1.*"))
+    with Image.open(variant) as image, Image.open(tmp_path / "data" / name) as source:
+        assert image.info["icc_profile"] == _profile("sRGB")
+        if "dpi" in source.info:  # WebP has none
+            assert tuple(map(round, image.info["dpi"])) == (300, 150)
+        if name != "a.tif":  # whose tags say how it is stored
+            assert image.getexif()[0x010E] == "a description"
+        assert image.getexif().get(0x0112, 1) == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_profile_of_other_colours_than_the_variants_is_left_out(mode: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    image = Image.fromarray(make_photo(*SIZE)).convert(mode)
+    image.save(tmp_path / "data" / "a.jpg", icc_profile=_profile("LAB"), quality=95)
+    _run(tmp_path / "data")
+    with Image.open(tmp_path / "out" / "a_v1.jpg") as variant:
+        assert "icc_profile" not in variant.info
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0no EXIF at all, whatever it says", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+@pytest.mark.filterwarnings("ignore:.*EXIF")
+def test_damaged_exif_stops_nothing(exif: bytes, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(make_photo(*SIZE)).save(tmp_path / "data" / name, exif=exif)
+    report = _run(tmp_path / "data")
+    assert [outcome.status for outcome in report.outcomes] == ["exported"] * 2
+    with Image.open(tmp_path / "data" / "a.png") as image:
+        varied = SinGANAugment(0, p=1.0, store=str(tmp_path / "store"))(image)
+        assert varied.info == image.info
+
+
+@pytest.mark.parametrize("dpi", [None, (), (72,), ("a", "b"), (float("nan"), 72), (72, float("inf")), (0, 0), (1e9, 1)])
+def test_a_resolution_that_is_none_is_left_out(dpi: Any) -> None:
+    image = Image.new("RGB", (3, 3))
+    image.info = {"dpi": dpi, "icc_profile": None}
+    assert about(image).dpi is None
 
 
 def test_colours_of_16_bits_are_said_to_be_reduced(tmp_path: Path) -> None:

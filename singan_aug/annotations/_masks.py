@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from singan_aug.errors import ImageError, LabelError
-from singan_aug.images import Mask, decoded, to_mask
+from singan_aug.images import Mask, decoded, exif_orientation, to_mask
 
 __all__ = ["LOSSY_SUFFIXES", "MASK_SUFFIXES", "open_mask", "read_mask"]
 
@@ -45,7 +45,7 @@ def read_mask(path: Path) -> Mask:
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
     lossy = image.format in _LOSSY_FORMATS
-    if image.getexif().get(0x0112, 1) != 1:
+    if exif_orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     return _black_and_white(image) if lossy else image.copy()  # the copy outlives the file
 

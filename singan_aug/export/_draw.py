@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from singan_aug.annotations import counted
 from singan_aug.errors import LabelError, SinGANAugError
-from singan_aug.export._files import written_aside
 from singan_aug.export._layout import Carrier
+from singan_aug.export._pictures import about, save_variant
 from singan_aug.export._plan import Exported, Job, Settings
 from singan_aug.images import decoded, load_image, quiet_decoding, turn_between, unit_to_pil
 from singan_aug.pyramid import Pyramid, keeps_layout, trace
@@ -26,15 +24,7 @@ from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import Fingerprint, Manifest, fingerprint, open_store
 from singan_aug.transforms._labels import carry_boxes, sample_field
 
-__all__ = ["export_one", "variant_suffix"]
-
-JPEG_QUALITY = 95
-JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
-
-
-def variant_suffix(image: Path) -> str:
-    """PNG and JPEG stay what they are, the rest becomes PNG."""
-    return image.suffix if image.suffix.lower() in (*JPEG_SUFFIXES, ".png") else ".png"
+__all__ = ["export_one"]
 
 
 class _Draw(Carrier):
@@ -96,7 +86,7 @@ def export_one(job: Job, location: str, out: Path, settings: Settings) -> tuple[
     try:
         with quiet_decoding():
             pixels = load_image(job.image).pixels
-            mode, bits = decoded(job.image, _mode_and_bits)
+            own = decoded(job.image, about)
         size, identity = (pixels.shape[0], pixels.shape[1]), fingerprint(pixels)
         left_out = job.labels.left_out(size)
         manifest, pyramid = store.manifest(job.key), store.load(job.key)
@@ -107,33 +97,13 @@ def export_one(job: Job, location: str, out: Path, settings: Settings) -> tuple[
             draw = _Draw(pyramid, manifest, identity, size, start_scale, seed)
             with quiet_decoding():
                 labels = job.labels.write(Path(name).stem, draw, out)
-            _save(unit_to_pil(draw.image), mode, out, job.relative.with_name(name))
+            save_variant(unit_to_pil(draw.image), own, out, job.relative.with_name(name))
             variants.append({"name": name, "labels": labels})
     except SinGANAugError as error:
         return Exported(job.image, "failed", str(error)), None
     except OSError as error:
         return Exported(job.image, "failed", f"cannot be written: {error.strerror or error}"), None
     notes = [f"{counted(len(left_out), 'object')} left out: {left_out[0]}"] if left_out else []
-    notes += ["16 bits of a colour reduced to 8 in its variants"] if bits > 8 and mode not in _WIDE_MODES else []
+    notes += ["16 bits of a colour reduced to 8 in its variants"] if own.loses_bits else []
     outcome = Exported(job.image, "exported", "; ".join(notes), len(left_out))
     return outcome, {"image": job.relative.as_posix(), "size": size, "variants": variants}
-
-
-_WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-
-
-def _mode_and_bits(image: Image.Image) -> tuple[str, int]:
-    """Of the file: Pillow reads 16-bit colours as 8 bits, and says so in how it decodes them alone."""
-    tiles = getattr(image, "tile", [])
-    raw = [tile[3] if isinstance(tile[3], str) else str((*tile[3], "")[0]) for tile in tiles if tile[3]]
-    return image.mode, 16 if any(";16" in each for each in raw) else 8
-
-
-def _save(image: Image.Image, mode: str, out: Path, inside: Path) -> None:
-    """As a file of the original's mode: wide integers, grey or RGB."""
-    if mode in _WIDE_MODES and inside.suffix.lower() == ".png":
-        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
-    elif mode not in ("1", "L", "LA", "F", *_WIDE_MODES):
-        image = image.convert("RGB")
-    options: dict[str, Any] = {} if inside.suffix.lower() == ".png" else {"quality": JPEG_QUALITY}
-    written_aside(out, inside, partial(image.save, **options))

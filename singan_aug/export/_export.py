@@ -12,11 +12,12 @@ import joblib
 from singan_aug.annotations import counted
 from singan_aug.dataset import find_images
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, SinGANAugError
-from singan_aug.export._draw import export_one, variant_suffix
+from singan_aug.export._draw import export_one
 from singan_aug.export._files import copied, refuse_links
 from singan_aug.export._journal import Journal
 from singan_aug.export._layout import Dataset, Layout
 from singan_aug.export._layouts import open_layout
+from singan_aug.export._pictures import variant_suffix
 from singan_aug.export._plan import Exported, ExportReport, Job, Settings
 from singan_aug.images import map_images
 from singan_aug.store import Store, fingerprint, open_store

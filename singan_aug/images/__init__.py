@@ -1,10 +1,12 @@
 """Images and masks: files decoded, layouts, ranges and dtypes changed here and nowhere else."""
 
 from singan_aug.images.arrays import (
+    WIDE_INTEGER_MODES,
     Mask,
     Pixels,
     bytes_to_signed,
     contiguous,
+    exif_orientation,
     inverse_turn,
     is_grey,
     like,
@@ -29,12 +31,14 @@ from singan_aug.images.walk import walk_files
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "WIDE_INTEGER_MODES",
     "LoadedImage",
     "Mask",
     "Pixels",
     "bytes_to_signed",
     "contiguous",
     "decoded",
+    "exif_orientation",
     "image_and_mask",
     "inverse_turn",
     "is_grey",

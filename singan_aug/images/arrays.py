@@ -30,6 +30,7 @@ __all__ = [
     "Pixels",
     "bytes_to_signed",
     "contiguous",
+    "exif_orientation",
     "inverse_turn",
     "is_grey",
     "like",
@@ -247,10 +248,19 @@ def _with_channels(unit: Tensor, channels: int, keep: Callable[[], Tensor]) -> T
 def _like_pil(unit: Tensor, template: Image.Image) -> Image.Image:
     image = _in_mode_of(unit_to_pil(unit), template)
     image.info = dict(template.info)  # EXIF, ICC profile, dpi and the like
-    turned = template.getexif().get(EXIF_ORIENTATION, 1)  # as set in memory, which `info` need not know
-    if image.getexif().get(EXIF_ORIENTATION, 1) != turned:
+    turned = exif_orientation(template)  # as set in memory, which `info` need not know
+    if exif_orientation(image) != turned:
         image.getexif()[EXIF_ORIENTATION] = turned
     return image
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """1 to 8, as its EXIF says; 1, upright, where that says nothing or is damaged."""
+    try:
+        found = image.getexif().get(EXIF_ORIENTATION)
+    except Exception:  # whatever Pillow raises on damaged EXIF
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def _in_mode_of(colour: Image.Image, template: Image.Image) -> Image.Image:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from singan_aug.errors import ImageError
-from singan_aug.images.arrays import ALPHA_MODES, EXIF_ORIENTATION, WIDE_INTEGER_MODES, Pixels, is_grey, to_pixels
+from singan_aug.images.arrays import ALPHA_MODES, WIDE_INTEGER_MODES, Pixels, exif_orientation, is_grey, to_pixels
 
 __all__ = ["IMAGE_SUFFIXES", "LoadedImage", "decoded", "load_image", "map_images", "quiet_decoding"]
 
@@ -153,7 +153,7 @@ def _decode(image: Image.Image) -> LoadedImage:
         notes.append("transparency dropped")
     elif image.mode not in {"L", "RGB", "1", "P"}:
         notes.append(f"{image.mode} converted to RGB")
-    if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+    if exif_orientation(image) != 1:
         notes.append("turned upright by its EXIF tag")
         image = ImageOps.exif_transpose(image)
     pixels = to_pixels(image)[..., :3]

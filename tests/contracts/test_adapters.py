@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as v1
 from torchvision import tv_tensors
@@ -41,6 +41,7 @@ from singan_aug.presets import fast
 from singan_aug.pyramid import Pyramid, draw
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.store import DirectoryStore, fingerprint, make_key
+from singan_aug.transforms.torchvision_paste import SinGANPaste, cut_out
 from tests.conftest import make_photo, quick
 
 TINY = quick(coarsest_px=13, finest_px=40, steps_coarsest=2, steps_finer=2)
@@ -75,18 +76,24 @@ IMAGES: dict[str, Callable[[], Any]] = {
     "PIL RGB": lambda: _pil(RGB),
     "PIL RGBA": lambda: _pil(RGBA),
     "PIL LA": _with_alpha,
+    "PIL RGBa": lambda: _pil(RGBA).convert("RGBa"),
+    "PIL La": lambda: _with_alpha().convert("La"),
+    "PIL 1": lambda: _pil(GREY).convert("1"),
     "PIL P": lambda: _pil(RGB).quantize(64),
     "PIL CMYK": lambda: _pil(RGB).convert("CMYK"),
     "PIL I;16": lambda: Image.fromarray(GREY.squeeze(-1).astype(np.uint16) * 257),
+    "PIL I": lambda: Image.fromarray(GREY.squeeze(-1).astype(np.int32) * 257),
     "PIL F": lambda: Image.fromarray(GREY.squeeze(-1).astype(np.float32) / 255),
     "PIL RGB, equal channels": lambda: _pil(GREY).convert("RGB"),
     "PIL larger than its pyramid": lambda: _pil(LARGE),
     "uint8 tensor": lambda: _chw(RGB),
     "uint8 grey tensor": lambda: _chw(GREY),
+    "uint8 tensor without channels": lambda: _chw(GREY)[0],
     "uint8 tensor of four channels": lambda: _chw(RGBA),
     "float16 tensor": lambda: _float(RGB, torch.float16),
     "float32 tensor": lambda: _float(RGB, torch.float32),
     "float64 tensor": lambda: _float(RGB, torch.float64),
+    "float32 tensor without channels": lambda: _float(GREY, torch.float32)[0],
     "float32 grey tensor": lambda: _float(GREY, torch.float32),
     "uint8 tv_tensors.Image": lambda: tv_tensors.Image(_chw(RGB)),
     "float32 tv_tensors.Image": lambda: tv_tensors.Image(_float(RGB, torch.float32)),
@@ -266,13 +273,39 @@ def test_start_scales_differ(adapter: Adapter, folder: str) -> None:
     assert not any(_same(first, second) for first, second in combinations(outs, 2))
 
 
-@pytest.mark.parametrize("name", ["PIL RGBA", "PIL LA"])
+@pytest.mark.parametrize("name", ["PIL RGBA", "PIL LA", "PIL RGBa", "PIL La"])
 def test_transparency_is_kept(adapter: Adapter, name: str, folder: str) -> None:
     if name not in adapter.images:
         pytest.skip("an image that this framework does not have")
     image = IMAGES[name]()
     out = adapter.call(adapter.make(store=folder), image)
-    assert _same(out.getchannel("A"), image.getchannel("A"))
+    alpha = image.getbands()[-1]
+    assert _same(out.getchannel(alpha), image.getchannel(alpha))
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("transform", ["SinGANAugment", "SinGANPaste"])
+def test_what_a_file_says_beside_its_pixels_is_kept(transform: str, suffix: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    kept: dict[str, Any] = {"icc_profile": PROFILE} | ({} if suffix == "webp" else {"dpi": (300, 300)})
+    _pil(RGB).save(tmp_path / f"a.{suffix}", **kept, exif=exif)
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        pixels = to_pixels(image)
+        DirectoryStore(tmp_path).save(make_key(pixels, TINY), fit(pixels, TINY))
+        if transform == "SinGANAugment":
+            out = _torchvision(0, store=tmp_path)(image)
+        else:
+            objects = cut_out(RGB, np.pad(np.ones((6, 8), np.uint8), ((4, 16), (10, 16))))
+            out, _ = SinGANPaste(objects, store=tmp_path, p=1.0)(image, tv_tensors.Mask(torch.zeros(SIZE)))
+        assert not _same(out, image)
+        assert out.info == image.info
+        assert kept.keys() <= out.info.keys()
+        assert dict(out.getexif()) == dict(image.copy().getexif())  # of a TIFF not even its copy has any
+        assert suffix == "tif" or out.getexif()[0x010E] == "a description"
 
 
 def test_a_fourth_channel_is_kept(adapter: Adapter, folder: str) -> None:
