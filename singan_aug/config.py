@@ -57,6 +57,9 @@ INVALID = "invalid FitConfig: "
 # The leaves that some losses alone have; a loss that is not named here may have any of them.
 LEAVES_OF_LOSSES = {
     "wgan_gp": ("critic_updates", "penalty_weight", "penalty_every"),
+    "non_saturating_r1": ("critic_updates", "penalty_weight", "penalty_every"),
+    "hinge_spectral": ("critic_updates",),
+    "semi_dual": ("critic_updates", "compared_px"),
     "sliced_wasserstein": ("projections", "compared_px"),
 }
 
@@ -146,13 +149,13 @@ class Objective(Part):
     penalty_every: Positive = 1  # critic updates of which one has the penalty, that many times as strong
     critic_updates: Positive = 3  # critic updates in each iteration
     projections: Positive = 64  # random projections a step in sliced distances
-    compared_px: Annotated[int, Field(ge=1, le=31)] = 7  # side of the patches whose projections are compared
+    compared_px: Annotated[int, Field(ge=1, le=31)] = 7  # side of the patches that are compared
 
     def ruled_out(self) -> Mapping[str, str]:
         """The leaves of other losses."""
         own = [leaves for loss, leaves in LEAVES_OF_LOSSES.items() if loss == self.loss]
-        others = [leaf for leaves in LEAVES_OF_LOSSES.values() for leaf in leaves if own and leaf not in own[0]]
-        return dict.fromkeys(others, f"loss={self.loss!r}")
+        others = {leaf for leaves in LEAVES_OF_LOSSES.values() for leaf in leaves if own and leaf not in own[0]}
+        return dict.fromkeys(sorted(others), f"loss={self.loss!r}")
 
 
 class Schedule(Part):

@@ -81,7 +81,9 @@ def test_a_block_sees_no_further_than_3_px(name: str) -> None:
     image = _image().double().requires_grad_(True)
     _block(name).double().eval()(image)[0, :, 6, 6].sum().backward()
     assert image.grad is not None
-    assert image.grad[..., 6:9, 6:9].abs().sum() == image.grad.abs().sum()
+    assert image.grad[..., 6:9, 6:9].all()
+    image.grad[..., 6:9, 6:9] = 0
+    assert not image.grad.any()
 
 
 @every_block
@@ -366,7 +368,8 @@ def test_a_rate_near_zero_learns_nothing(name: str) -> None:
     objective.set_rate(1e-20)
     before = objective.loss(_image(), _image(seed=1), generator_for(0))
     objective.update(_image(), _image(seed=1), generator_for(0))
-    assert torch.equal(objective.loss(_image(), _image(seed=1), generator_for(0)), before)
+    after = objective.loss(_image(), _image(seed=1), generator_for(0))
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-7)  # what was rounded otherwise alone
 
 
 @every_objective

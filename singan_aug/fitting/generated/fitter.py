@@ -20,7 +20,7 @@ from singan_aug.pyramid.noise import AMPLITUDES, ANCHORS, generator_for
 from singan_aug.pyramid.resample import RESAMPLERS
 from singan_aug.pyramid.sizes import Size, scale_widths
 
-__all__ = ["fit_generated", "generated_work"]
+__all__ = ["fit_generated", "generated_work", "initial_generator"]
 
 TAIL_SPREAD = 0.02  # of the weights that make an image, without BatchNorm: training starts from what enters, unchanged
 
@@ -62,7 +62,7 @@ def fit_generated(
     for k, width in enumerate(widths):
         rng = generator_for(*seeds, k, "weights")
         below = scales[-1].generator if scales and widths[k - 1] == width else None
-        generator = _initial_generator(generated.networks, channels, width, below, rng).to(device)
+        generator = initial_generator(generated.networks, channels, width, below, rng).to(device)
         objective = OBJECTIVES[generated.objective.loss](generated, channels, width, rng, device, objective)
         training_scale = training_scale_for(real, sizes, scales, generator, generated, resample)
 
@@ -93,7 +93,7 @@ def _check(generated: Generated, resample: str, sizes: Sequence[Size]) -> None:
         )
 
 
-def _initial_generator(
+def initial_generator(
     networks: Networks, channels: int, width: int, below: Generator | None, rng: torch.Generator
 ) -> Generator:
     """The weights of the scale below where the width is the same (Shaham et al. 2019, supplementary), else random."""

@@ -11,8 +11,13 @@ __all__ = [
     "critic_loss",
     "generator_loss",
     "gradient_penalty",
+    "hinge_critic_loss",
+    "logistic_critic_loss",
+    "non_saturating_loss",
+    "r1_penalty",
     "random_projections",
     "reconstruction_loss",
+    "semi_dual",
     "sliced_wasserstein",
 ]
 
@@ -42,6 +47,35 @@ def gradient_penalty(
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     penalty: Tensor = (gradient.norm(2, dim=1) - 1).square().mean()
     return penalty
+
+
+def logistic_critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """What a critic of log-odds minimises: E[-log s(D(real))] - E[log(1 - s(D(fake)))] (Goodfellow et al. 2014)."""
+    return F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()
+
+
+def non_saturating_loss(fake_scores: Tensor) -> Tensor:
+    """What the generator minimises against log-odds: E[-log s(D(fake))] (Goodfellow et al. 2014, section 3)."""
+    return F.softplus(-fake_scores).mean()
+
+
+def r1_penalty(
+    critic: nn.Module,
+    real: Tensor,  # [N, C, H, W]
+) -> Tensor:
+    """Half the squared norm of the critic's gradient at real images: R1 of Mescheder et al. 2018, eq. 9.
+
+    The norm is over the channel dimension alone, and the mean over pixels, as in `gradient_penalty`.
+    """
+    seen = real.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(seen).sum(), seen, create_graph=True)
+    penalty: Tensor = gradient.square().sum(1).mean() / 2
+    return penalty
+
+
+def hinge_critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """E[max(0, 1 - D(real))] + E[max(0, 1 + D(fake))] (Miyato et al. 2018, eq. 17)."""
+    return F.relu(1 - real_scores).mean() + F.relu(1 + fake_scores).mean()
 
 
 def reconstruction_loss(reconstruction: Tensor, real: Tensor) -> Tensor:
@@ -80,3 +114,20 @@ def sliced_wasserstein(
     # On the CPU numpy sorts in a fifth of the time, and finds the order in half of it.
     order = torch.from_numpy(np.argsort(drawn.detach().numpy(), axis=1))
     return (drawn.gather(1, order) - torch.from_numpy(np.sort(known.detach().numpy(), axis=1))).square().mean()
+
+
+def semi_dual(
+    drawn: Tensor,  # [L, D]: patches
+    known: Tensor,  # [M, D]: patches of the source
+    potential: Tensor,  # [M]: one scalar for each of these
+) -> tuple[Tensor, Tensor]:
+    """Mean of min_j c(x, y_j) - v_j over drawn patches x, plus the mean of v; and which j that is, int64 [L].
+
+    c is the mean squared difference. Its maximum over v is the optimal transport cost between the two sets of patches
+    (semi-dual; Genevay et al. 2016, eq. 5); in v it is concave, and its gradient is 1 / M less each j's share of x.
+    """
+    with torch.no_grad():
+        offset = known.square().mean(1) - potential
+        nearest = torch.addmm(offset, drawn, known.T, alpha=-2 / known.shape[1]).argmin(1)
+    costs = (drawn - known[nearest]).square().mean(1)
+    return (costs - potential[nearest]).mean() + potential.mean(), nearest

@@ -8,15 +8,23 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import cached, register_parametrization
 
 from singan_aug._registry import Registry
 from singan_aug.config import Generated
+from singan_aug.errors import ConfigError
 from singan_aug.fitting.generated.losses import (
     critic_loss,
     generator_loss,
     gradient_penalty,
+    hinge_critic_loss,
+    logistic_critic_loss,
+    non_saturating_loss,
+    r1_penalty,
     random_projections,
+    semi_dual,
     sliced_wasserstein,
 )
 from singan_aug.pyramid.generated.blocks import initialise
@@ -26,6 +34,7 @@ __all__ = ["OBJECTIVES", "Objective"]
 
 GRAIN_PX = 3  # half of the projections are of patches this small, which grain weighs most in
 COMPARED = 3000  # patches; more take longer to sort and change little
+TRANSPORTED = 1500  # patches of draws that are compared with all of the source
 
 
 class Objective(Protocol):
@@ -58,9 +67,9 @@ class _Build(Protocol):
 OBJECTIVES: Registry[_Build] = Registry("loss")
 
 
-@OBJECTIVES.register("wgan_gp")
-class WassersteinGradientPenalty:
-    """WGAN-GP with a patch critic (Shaham et al. 2019, eq. 5). The critic starts from the one below of equal width."""
+class _Adversarial:
+    """A patch critic and its optimiser; what it minimises is for subclasses to say. It starts from the critic below of
+    the same objective and width."""
 
     adversarial = True
 
@@ -78,13 +87,29 @@ class WassersteinGradientPenalty:
         self._width = width
         self.critic = critic_from(networks, channels, width)
         initialise(self.critic, generator)
-        if isinstance(below, WassersteinGradientPenalty) and below._width == width:
+        self._constrain()
+        if isinstance(below, type(self)) and below._width == width:
             self.critic.load_state_dict(below.critic.state_dict())
         self.critic.to(device).to(memory_format=torch.channels_last)
         self._optimiser = torch.optim.Adam(
             self.critic.parameters(), lr=schedule.learning_rate, betas=(schedule.beta1, schedule.beta2), fused=True
         )
         self._updates = 0
+        self._penalty: Tensor | None = None  # the last one
+
+    def _constrain(self) -> None:
+        """Constrain the critic's weights, where that is part of the objective."""
+
+    def _separation(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _realism(self, fake_scores: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _penalised(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor | None:
+        """The penalty of the critic; None where there is none."""
+        del real, fake, generator
+        return None
 
     def set_rate(self, learning_rate: float) -> None:
         """Follow the schedule."""
@@ -100,23 +125,150 @@ class WassersteinGradientPenalty:
         self.critic.requires_grad_(True)
         every = self._objective.penalty_every
         for _ in range(self._objective.critic_updates):
-            loss = critic_loss(self.critic(real), self.critic(fake))
-            total = loss
-            if self._updates % every == 0:
-                penalty = gradient_penalty(self.critic, real, fake, generator)
-                total = loss + every * self._objective.penalty_weight * penalty
-                self._penalty = penalty.detach()
+            with cached():
+                loss = total = self._separation(self.critic(real), self.critic(fake))
+                if self._updates % every == 0:
+                    penalty = self._penalised(real, fake, generator)
+                    if penalty is not None:
+                        total = loss + every * self._objective.penalty_weight * penalty
+                        self._penalty = penalty.detach()
             self._updates += 1
             self._optimiser.zero_grad(set_to_none=True)
             total.backward()
             self._optimiser.step()
         self.critic.requires_grad_(False)
-        return {"critic": loss.detach(), "penalty": self._penalty}
+        losses = {"critic": loss.detach()}
+        return losses if self._penalty is None else {**losses, "penalty": self._penalty}
 
     def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
-        """-E[D(fake)]."""
+        """What the scores of a draw say to the generator."""
         del real, generator
-        return generator_loss(self.critic(fake))
+        return self._realism(self.critic(fake))
+
+
+@OBJECTIVES.register("wgan_gp")
+class WassersteinGradientPenalty(_Adversarial):
+    """WGAN-GP with a patch critic (Shaham et al. 2019, eq. 5)."""
+
+    def _separation(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+        return critic_loss(real_scores, fake_scores)
+
+    def _realism(self, fake_scores: Tensor) -> Tensor:
+        return generator_loss(fake_scores)
+
+    def _penalised(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+        return gradient_penalty(self.critic, real, fake, generator)
+
+
+@OBJECTIVES.register("non_saturating_r1")
+class NonSaturatingR1(_Adversarial):
+    """The non-saturating objective with R1 (Mescheder et al. 2018), as StyleGAN2 has it; `penalty_weight` is gamma."""
+
+    def _separation(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+        return logistic_critic_loss(real_scores, fake_scores)
+
+    def _realism(self, fake_scores: Tensor) -> Tensor:
+        return non_saturating_loss(fake_scores)
+
+    def _penalised(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+        del fake, generator
+        return r1_penalty(self.critic, real)
+
+
+class _UnitSpectralNorm(nn.Module):
+    """A convolution's weight over its largest singular value (Miyato et al. 2018, eq. 8), which is found exactly:
+    matrices this small need no power iteration, and so no state."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        matrix = weight.flatten(1)
+        norm: Tensor = torch.linalg.eigvalsh(matrix @ matrix.T)[-1].sqrt()
+        return weight / norm
+
+
+@OBJECTIVES.register("hinge_spectral")
+class HingeSpectralNorm(_Adversarial):
+    """The hinge objective; each of the critic's convolutions has spectral norm 1 (Miyato et al. 2018)."""
+
+    def _constrain(self) -> None:
+        for module in self.critic.modules():
+            if isinstance(module, nn.Conv2d):
+                register_parametrization(module, "weight", _UnitSpectralNorm())
+
+    def _separation(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+        return hinge_critic_loss(real_scores, fake_scores)
+
+    def _realism(self, fake_scores: Tensor) -> Tensor:
+        return generator_loss(fake_scores)
+
+
+@OBJECTIVES.register("semi_dual")
+class SemiDual:
+    """Optimal transport from the patches of draws to those of the source, by its semi-dual: an exact critic.
+
+    All that is learned is one scalar for each patch of the source (Houdard et al. 2023, "A generative model for texture
+    synthesis based on optimal transport between feature distributions"). Raises `ConfigError` where training sees windows.
+    """
+
+    adversarial = True
+
+    def __init__(
+        self,
+        config: Generated,
+        channels: int,
+        width: int,
+        generator: torch.Generator,
+        device: torch.device,
+        below: Objective | None,
+    ) -> None:
+        del channels, width, generator, device, below
+        if config.schedule.crop_px:
+            raise ConfigError(
+                f"expected crop_px=0 with loss='semi_dual', which knows every patch of the image by its place, got "
+                f"{config.schedule.crop_px}"
+            )
+        self._objective, self._schedule = config.objective, config.schedule
+        self._learning: tuple[Tensor, torch.optim.Optimizer] | None = None  # the potential, once there is an image
+        self._rate = config.schedule.learning_rate
+
+    def set_rate(self, learning_rate: float) -> None:
+        """Follow the schedule."""
+        self._rate = learning_rate
+
+    def update(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """`critic_updates` steps of ascent in the potential."""
+        known = self._patches(real)
+        potential, optimiser = self._potential(known)
+        for group in optimiser.param_groups:
+            group["lr"] = self._rate
+        for _ in range(self._objective.critic_updates):
+            cost, nearest = semi_dual(self._picked(fake, generator), known, potential)
+            share = torch.bincount(nearest, minlength=len(known)) / len(nearest)
+            potential.grad = share - 1 / len(known)  # of the negative, which the optimiser minimises
+            optimiser.step()
+        return {"critic": -cost}
+
+    def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+        """The transport cost as the potential has it, of at most `TRANSPORTED` patches at random places."""
+        known = self._patches(real)
+        return semi_dual(self._picked(fake, generator), known, self._potential(known)[0])[0]
+
+    def _potential(self, known: Tensor) -> tuple[Tensor, torch.optim.Optimizer]:
+        if self._learning is None:
+            potential = known.new_zeros(len(known))
+            betas = (self._schedule.beta1, self._schedule.beta2)
+            self._learning = potential, torch.optim.Adam([potential], lr=self._rate, betas=betas)
+        return self._learning
+
+    def _patches(self, image: Tensor) -> Tensor:
+        """[L, D]: all patches of all images."""
+        side = min(self._objective.compared_px, *image.shape[-2:])
+        return F.unfold(image, side).movedim(1, -1).flatten(0, 1)
+
+    def _picked(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        patches = self._patches(image)
+        if len(patches) <= TRANSPORTED:
+            return patches
+        return patches[torch.randperm(len(patches), generator=generator)[:TRANSPORTED].to(image.device)]
 
 
 @OBJECTIVES.register("sliced_wasserstein")

@@ -27,11 +27,16 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     return _conv(inputs, outputs, KERNEL_PX)
 
 
-def _conv(inputs: int, outputs: int, kernel_px: int) -> nn.Conv2d:
+def _conv(inputs: int, outputs: int, kernel_px: int, *, groups: int = 1, bias: bool = True) -> nn.Conv2d:
+    device = torch.get_default_device()  # which `skip_init` would leave aside
     conv: nn.Conv2d = nn.utils.skip_init(
-        nn.Conv2d, inputs, outputs, kernel_px, device=torch.get_default_device()
-    )  # which `skip_init` would leave aside
+        nn.Conv2d, inputs, outputs, kernel_px, groups=groups, bias=bias, device=device
+    )
     return conv
+
+
+def _shortcut(inputs: int, outputs: int) -> nn.Module:
+    return nn.Identity() if inputs == outputs else _conv(inputs, outputs, 1)
 
 
 def _norm(channels: int, batch_norm: bool) -> list[nn.Module]:
@@ -53,12 +58,41 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, batch_norm: bool) -> None:
         super().__init__()
         self.layer = ConvBlock(inputs, outputs, batch_norm)
-        self.shortcut = nn.Identity() if inputs == outputs else _conv(inputs, outputs, 1)
+        self.shortcut = _shortcut(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in, H, W] to [N, out, H - 2, W - 2]."""
         out: Tensor = self.layer(x) + self.shortcut(x[..., 1:-1, 1:-1])
         return out
+
+
+@register_block("highway")
+class HighwayBlock(nn.Module):
+    """The same layer and a shortcut; a gate chooses between them at each place (Srivastava et al. 2015)."""
+
+    def __init__(self, inputs: int, outputs: int, batch_norm: bool) -> None:
+        super().__init__()
+        self.layer = ConvBlock(inputs, outputs, batch_norm)
+        self.gate = conv3x3(inputs, outputs)
+        self.shortcut = _shortcut(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] to [N, out, H - 2, W - 2]."""
+        out: Tensor = torch.lerp(self.shortcut(x[..., 1:-1, 1:-1]), self.layer(x), self.gate(x).sigmoid())
+        return out
+
+
+@register_block("separable")
+class SeparableBlock(nn.Sequential):
+    """The same layer with its convolution in two: 3x3 in each channel, then 1x1 over channels (Chollet 2017)."""
+
+    def __init__(self, inputs: int, outputs: int, batch_norm: bool) -> None:
+        super().__init__(
+            _conv(inputs, inputs, KERNEL_PX, groups=inputs, bias=False),
+            _conv(inputs, outputs, 1),
+            *_norm(outputs, batch_norm),
+            nn.LeakyReLU(SLOPE, inplace=True),
+        )
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:

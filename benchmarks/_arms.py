@@ -1,0 +1,96 @@
+"""What `benchmarks.ablation` compares: questions, and for each the arms, the base first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks._stack import Parts
+from singan_aug import FitConfig
+from singan_aug.presets import learned
+
+__all__ = ["ARMS", "CONSTANT_NOISE", "FINEST_PX", "QUESTIONS", "STACKED", "STEPS", "Arm", "config_of"]
+
+FINEST_PX = 128  # long side of the finest scale, in all arms
+CONSTANT_NOISE = 0.02  # the median amplitude that the base has at its finer generated scales, on the packaged photos
+TRANSPORT_WEIGHT = 30.0  # of distances between patches, which are that much smaller than scores of a critic
+STACKED = 3  # generated scales of the stack
+STACK: Mapping[str, Any] = {"scales": STACKED, "scale_factor": 0.6, "visible_share": 0.0, "crop_px": 0}
+STEPS = {"learned": 80, "stack": 30}  # of each scale of the bases; the preset has 300
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A config, by what it changes of the preset `learned`, and parts that the package does not have."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    parts: Parts | None = None  # None: one generated scale, fitted by the package
+
+    @property
+    def base(self) -> str:
+        """The arm whose cost it gets."""
+        return "learned" if self.parts is None else "stack"
+
+
+ARMS: dict[str, Arm] = {
+    # One generated scale, as the preset has it.
+    "learned": Arm(),
+    "plain, normalised": Arm({"batch_norm": True}),
+    **{
+        f"{name}{', normalised' if norm else ''}": Arm({"block": block, "batch_norm": norm})
+        for name, block in {
+            "residual": "residual",
+            "squeeze-and-excitation": "squeeze_excitation",
+            "highway": "highway",
+            "depthwise-separable": "separable",
+        }.items()
+        for norm in (False, True)
+    },
+    "non-saturating, R1": Arm({"loss": "non_saturating_r1"}),
+    "hinge, spectral norm": Arm({"loss": "hinge_spectral"}),
+    "sliced Wasserstein": Arm({"loss": "sliced_wasserstein", "objective_weight": TRANSPORT_WEIGHT}),
+    "semi-dual transport": Arm({"loss": "semi_dual", "objective_weight": TRANSPORT_WEIGHT, "crop_px": 0}),
+    # Three generated scales.
+    "stack": Arm(STACK, Parts()),
+    **{
+        f"upsampling {how}": Arm(STACK, Parts(upsampling=how))
+        for how in ("nearest", "bilinear", "transposed", "subpixel")
+    },
+    "last two together": Arm(STACK, Parts(together=2)),
+    "end to end, loss at the finest": Arm(STACK, Parts(together=0)),
+    "end to end, loss at each": Arm(STACK, Parts(together=0, losses="all")),
+    "noise constant": Arm(STACK, Parts(noise=CONSTANT_NOISE)),
+    "noise learned": Arm(STACK, Parts(noise="learned")),
+    "noise local": Arm({**STACK, "amplitude": "local"}, Parts()),
+}
+
+QUESTIONS: dict[str, dict[str, str]] = {  # of each question what its arms are called there
+    "blocks": {
+        "plain": "learned",
+        **{name: name for name in ARMS if ARMS[name].parts is None and "batch_norm" in ARMS[name].changes},
+    },
+    "objective": {
+        "WGAN-GP": "learned",
+        **{name: name for name in ARMS if "loss" in ARMS[name].changes},
+    },
+    "upsampling": {
+        "bicubic": "stack",
+        **{name.removeprefix("upsampling "): name for name in ARMS if name.startswith("upsampling ")},
+    },
+    "schedule": {
+        "scale by scale": "stack",
+        **{name: name for name in ("last two together", *(each for each in ARMS if each.startswith("end to end")))},
+    },
+    "noise": {
+        "in proportion to RMSE": "stack",
+        **{name.removeprefix("noise "): name for name in ARMS if name.startswith("noise ")},
+    },
+}
+
+
+def config_of(arm: Arm, *, seed: int, steps: int | None = None) -> FitConfig:
+    """The config of an arm; `steps` of each scale, by default those of its base."""
+    steps = steps or STEPS[arm.base]
+    config = learned(finest_px=FINEST_PX, **arm.changes).replace(seed=seed, steps_coarsest=steps)
+    return config if arm.parts is None else config.replace(steps_finer=steps)
