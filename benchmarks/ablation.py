@@ -35,7 +35,7 @@ from singan_aug.pyramid.resample import resize
 
 PHOTO_SEEDS, FIT_SEEDS = 10_000, 100  # how far apart the seeds of draws are
 SCORED, DIVERSE, SEARCHED = 4, 8, 2  # draws for SIFID, for diversity, for incoherence
-SHORT_STEPS, SHORT_FITS = 16, 2  # steps of a fit that tells what one costs, and photos that are fitted so
+SHORT, REPEATS = 15, 4  # steps of a fit that tells what one costs, and how often; the least of these counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +105,8 @@ def main() -> None:
     work = Work(options.work)
     arms = list(dict.fromkeys(arm for question in options.questions for arm in QUESTIONS[question].values()))
     if not options.collect:
-        _step_sec(ARMS["stack"], chosen[0])  # warm-up
         for arm in arms:
-            _calibrate(arm, chosen, work)
+            _calibrate(arm, chosen[0], work)
         for seed in range(options.seeds):
             for place, photo in enumerate(chosen):
                 for arm in arms:
@@ -123,30 +122,36 @@ def _shrunk(image: Image.Image) -> Image.Image:
     return image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.LANCZOS)
 
 
-def _calibrate(name: str, chosen: list[Photo], work: Work) -> None:
-    """Find how many steps take what the base's take, from short fits of both to the same photos, in turn."""
+def _calibrate(name: str, photo: Photo, work: Work) -> None:
+    """Find how many steps take what the base's take, from short fits of both to one photo, in turn."""
     arm = ARMS[name]
     if name in work.steps:
         return
     steps = STEPS[arm.base]
     if name != arm.base:
-        spent = dict.fromkeys((name, arm.base), 0.0)
-        for photo in chosen[:SHORT_FITS]:
-            for each in spent:
-                spent[each] += _step_sec(ARMS[each], photo)
-        steps = max(1, round(steps * spent[arm.base] / spent[name]))
+        before, base, own = (
+            min(times)
+            for times in zip(
+                *(
+                    (
+                        _fit_sec(arm.base, photo, 1),
+                        _fit_sec(arm.base, photo, 1 + SHORT),
+                        _fit_sec(name, photo, 1 + SHORT),
+                    )
+                    for _ in range(REPEATS)
+                ),
+                strict=True,
+            )
+        )
+        steps = max(1, round(steps * (base - before) / (own - before)))
     work.keep({"arm": name, "steps": steps})
     say(f"{name}: {steps} steps")
 
 
-def _step_sec(arm: Arm, photo: Photo) -> float:
-    """What a step adds to a fit: the difference of a short one and one of a single step."""
-    spent = []
-    for steps in (1, 1 + SHORT_STEPS):
-        started_sec = time.process_time()
-        _fitted(arm, photo, seed=0, steps=steps)
-        spent.append(time.process_time() - started_sec)
-    return max(1e-6, spent[1] - spent[0]) / SHORT_STEPS
+def _fit_sec(arm: str, photo: Photo, steps: int) -> float:
+    started_sec = time.process_time()
+    _fitted(ARMS[arm], photo, seed=0, steps=steps)
+    return time.process_time() - started_sec
 
 
 def _fitted(arm: Arm, photo: Photo, *, seed: int, steps: int) -> tuple[Pyramid, Trained | None]:

@@ -206,7 +206,7 @@ class SemiDual:
     """Optimal transport from the patches of draws to those of the source, by its semi-dual: an exact critic.
 
     All that is learned is one scalar for each patch of the source (Houdard et al. 2023, "A generative model for texture
-    synthesis based on optimal transport between feature distributions"). Raises `ConfigError` where training sees windows.
+    synthesis based on optimal transport between feature distributions"). Raises `ConfigError` for `crop_px`.
     """
 
     adversarial = True
