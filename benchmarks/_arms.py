@@ -10,14 +10,13 @@ from benchmarks._stack import Parts
 from singan_aug import FitConfig
 from singan_aug.presets import learned
 
-__all__ = ["ARMS", "CONSTANT_NOISE", "FINEST_PX", "QUESTIONS", "STACKED", "STEPS", "Arm", "config_of"]
+__all__ = ["ARMS", "CONSTANT_NOISE", "FINEST_PX", "QUESTIONS", "STEPS", "Arm", "config_of"]
 
 FINEST_PX = 128  # long side of the finest scale, in all arms
 CONSTANT_NOISE = 0.02  # the median amplitude that the base has at its finer generated scales, on the packaged photos
 TRANSPORT_WEIGHT = 30.0  # of distances between patches, which are that much smaller than scores of a critic
-STACKED = 3  # generated scales of the stack
-STACK: Mapping[str, Any] = {"scales": STACKED, "scale_factor": 0.6, "visible_share": 0.0, "crop_px": 0}
-STEPS = {"learned": 80, "stack": 30}  # of each scale of the bases; the preset has 300
+STACK: Mapping[str, Any] = {"scales": 3, "scale_factor": 0.6, "visible_share": 0.0, "crop_px": 0}
+STEPS = {"learned": 60, "stack": 24}  # of each scale of the bases; the preset has 300
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,17 @@ class Arm:
     """A config, by what it changes of the preset `learned`, and parts that the package does not have."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
-    parts: Parts | None = None  # None: one generated scale, fitted by the package
+    parts: Parts = Parts()
+
+    @property
+    def scales(self) -> int:
+        """How many are generated."""
+        return int(self.changes.get("scales", 1))
 
     @property
     def base(self) -> str:
         """The arm whose cost it gets."""
-        return "learned" if self.parts is None else "stack"
+        return "learned" if self.scales == 1 else "stack"
 
 
 ARMS: dict[str, Arm] = {
@@ -52,7 +56,7 @@ ARMS: dict[str, Arm] = {
     "sliced Wasserstein": Arm({"loss": "sliced_wasserstein", "objective_weight": TRANSPORT_WEIGHT}),
     "semi-dual transport": Arm({"loss": "semi_dual", "objective_weight": TRANSPORT_WEIGHT, "crop_px": 0}),
     # Three generated scales.
-    "stack": Arm(STACK, Parts()),
+    "stack": Arm(STACK),
     **{
         f"upsampling {how}": Arm(STACK, Parts(upsampling=how))
         for how in ("nearest", "bilinear", "transposed", "subpixel")
@@ -62,13 +66,13 @@ ARMS: dict[str, Arm] = {
     "end to end, loss at each": Arm(STACK, Parts(together=0, losses="all")),
     "noise constant": Arm(STACK, Parts(noise=CONSTANT_NOISE)),
     "noise learned": Arm(STACK, Parts(noise="learned")),
-    "noise local": Arm({**STACK, "amplitude": "local"}, Parts()),
+    "noise local": Arm({**STACK, "amplitude": "local"}),
 }
 
 QUESTIONS: dict[str, dict[str, str]] = {  # of each question what its arms are called there
     "blocks": {
         "plain": "learned",
-        **{name: name for name in ARMS if ARMS[name].parts is None and "batch_norm" in ARMS[name].changes},
+        **{name: name for name in ARMS if ARMS[name].scales == 1 and "batch_norm" in ARMS[name].changes},
     },
     "objective": {
         "WGAN-GP": "learned",
@@ -93,4 +97,4 @@ def config_of(arm: Arm, *, seed: int, steps: int | None = None) -> FitConfig:
     """The config of an arm; `steps` of each scale, by default those of its base."""
     steps = steps or STEPS[arm.base]
     config = learned(finest_px=FINEST_PX, **arm.changes).replace(seed=seed, steps_coarsest=steps)
-    return config if arm.parts is None else config.replace(steps_finer=steps)
+    return config if arm.scales == 1 else config.replace(steps_finer=steps)

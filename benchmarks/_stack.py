@@ -6,7 +6,8 @@ With the parts as they are by default, `trained_stack` gives what `fit_generated
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,14 +26,14 @@ from singan_aug.fitting.generated.schedule import learning_rate, scale_steps
 from singan_aug.fitting.generated.training import TrainingScale, training_scale_for
 from singan_aug.fitting.visible import visible_px
 from singan_aug.images import image_and_mask, resize_pixels, to_signed
-from singan_aug.pyramid.generated.blocks import register_block
+from singan_aug.pyramid.generated.blocks import BLOCKS
 from singan_aug.pyramid.generated.networks import Generator
 from singan_aug.pyramid.generated.scale import GeneratedScale
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.resample import RESAMPLERS, resize
 from singan_aug.pyramid.sizes import Size, scale_widths, stack_sizes, working_size
 
-__all__ = ["Parts", "Trained", "fit_stack", "trained_stack"]
+__all__ = ["Parts", "Trained", "fit_stack", "own_parts", "trained_stack"]
 
 LOWER_RATE = 0.1  # factor of the learning rate for each scale below the newest (Hinz et al. 2021, ConSinGAN)
 NORMS = 12  # gradient norms that are kept of each stage
@@ -58,7 +59,6 @@ class Trained:
     gains: list[float] = field(default_factory=list)  # factors of the noise that were learned
 
 
-@register_block("squeeze_excitation")
 class SqueezeExcitationBlock(nn.Module):
     """A plain layer whose channels are weighted by what the whole image holds (Hu et al. 2018).
 
@@ -85,7 +85,6 @@ class SqueezeExcitationBlock(nn.Module):
         return out
 
 
-@RESAMPLERS.register("none")
 def _unchanged(image: Tensor, size: Size) -> Tensor:
     del size  # what enters a learned upsampling comes as it is
     return image
@@ -133,6 +132,13 @@ class LearnedNoise(nn.Module):
         """[N, C, h, w]."""
         out: Tensor = self.generator(entering, noise * self.log_gain.exp())
         return out
+
+
+@contextmanager
+def own_parts() -> Iterator[None]:
+    """The names of the parts that are not the package's mean something meanwhile, to fits and to draws."""
+    with BLOCKS.with_part("squeeze_excitation", SqueezeExcitationBlock), RESAMPLERS.with_part("none", _unchanged):
+        yield
 
 
 def fit_stack(image: Any, config: FitConfig, parts: Parts) -> tuple[Pyramid, Trained]:
@@ -229,12 +235,11 @@ def _train(
             objectives[i].set_rate(rate)
             if objectives[i].adversarial:
                 objectives[i].update(stages[i].real, drawn[i].detach(), rng)
-        realism = [objectives[i].loss(stages[i].real, drawn[i], rng) for i in compared]
+        realism = torch.stack([objectives[i].loss(stages[i].real, drawn[i], rng) for i in compared]).sum()
         known = _passed(stages, stages[0].remembered, [torch.zeros_like(stage.real) for stage in stages])
-        errors = [reconstruction_loss(known[i], stages[i].real) for i in compared]
+        error = torch.stack([reconstruction_loss(known[i], stages[i].real) for i in compared]).sum()
         optimiser.zero_grad(set_to_none=True)
-        loss = weights.objective_weight * sum(realism) + weights.reconstruction_weight * sum(errors)
-        assert isinstance(loss, Tensor)
+        loss = weights.objective_weight * realism + weights.reconstruction_weight * error
         loss.backward()
         if step % max(1, steps // NORMS) == 0:
             for i, generator in enumerate(generators):

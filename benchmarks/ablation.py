@@ -24,17 +24,17 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks._ablation_rows import rows_of
-from benchmarks._arms import ARMS, FINEST_PX, QUESTIONS, STACKED, STEPS, Arm, config_of
+from benchmarks._arms import ARMS, FINEST_PX, QUESTIONS, STEPS, Arm, config_of
 from benchmarks._photos import images_in, opened, unit, variants_of
 from benchmarks._result import Row, say, write
-from benchmarks._stack import Trained, fit_stack
-from singan_aug import Pyramid, fit
+from benchmarks._stack import Trained, fit_stack, own_parts
+from singan_aug import Pyramid
 from singan_aug.errors import FitDivergedError, SinGANAugError
 from singan_aug.metrics import InceptionStem, KnownPatches, incoherence, pixel_diversity, sifid
 from singan_aug.pyramid.resample import resize
 
 PHOTO_SEEDS, FIT_SEEDS = 10_000, 100  # how far apart the seeds of draws are
-SCORED, DIVERSE, SEARCHED = 4, 8, 2  # draws for SIFID, for diversity, for incoherence
+SCORED, DIVERSE, SEARCHED = 3, 8, 2  # draws for SIFID, for diversity, for incoherence
 SHORT, REPEATS = 15, 4  # steps of a fit that tells what one costs, and how often; the least of these counts
 
 
@@ -63,7 +63,7 @@ class Work:
         self._path = path
         lines = path.read_text().splitlines() if path.exists() else []
         self.cells: dict[tuple[str, str, int], Row] = {}
-        self.steps: dict[str, int] = {}
+        self.ratios: dict[str, float] = {}  # steps that an arm gets for one of its base
         for line in lines:
             self._take(json.loads(line))
 
@@ -77,7 +77,7 @@ class Work:
         if "photo" in row:
             self.cells[row["arm"], row["photo"], row["seed"]] = row
         else:
-            self.steps[row["arm"]] = row["steps"]
+            self.ratios[row["arm"]] = row["ratio"]
 
 
 def main() -> None:
@@ -105,15 +105,20 @@ def main() -> None:
     work = Work(options.work)
     arms = list(dict.fromkeys(arm for question in options.questions for arm in QUESTIONS[question].values()))
     if not options.collect:
-        for arm in arms:
-            _calibrate(arm, chosen[0], work)
-        for seed in range(options.seeds):
-            for place, photo in enumerate(chosen):
-                for arm in arms:
-                    if (arm, photo.name, seed) not in work.cells:
-                        work.keep(_cell(arm, photo, seed, PHOTO_SEEDS * place + FIT_SEEDS * seed, work, stem))
-            write("ablation", rows_of(list(work.cells.values())), seeds=list(range(seed + 1)), path=options.result)
+        with own_parts():
+            _fit_all(arms, chosen, options.seeds, work, stem)
     write("ablation", rows_of(list(work.cells.values())), seeds=list(range(options.seeds)), path=options.result)
+
+
+def _fit_all(arms: Sequence[str], chosen: Sequence[Photo], seeds: int, work: Work, stem: InceptionStem) -> None:
+    """Every cell that there is not yet, seed by seed, so that a run that is stopped has compared all arms alike."""
+    for arm in arms:
+        _calibrate(arm, chosen[0], work)
+    for seed in range(seeds):
+        for place, photo in enumerate(chosen):
+            for arm in arms:
+                if (arm, photo.name, seed) not in work.cells:
+                    work.keep(_cell(arm, photo, seed, PHOTO_SEEDS * place + FIT_SEEDS * seed, work, stem))
 
 
 def _shrunk(image: Image.Image) -> Image.Image:
@@ -125,9 +130,9 @@ def _shrunk(image: Image.Image) -> Image.Image:
 def _calibrate(name: str, photo: Photo, work: Work) -> None:
     """Find how many steps take what the base's take, from short fits of both to one photo, in turn."""
     arm = ARMS[name]
-    if name in work.steps:
+    if name in work.ratios:
         return
-    steps = STEPS[arm.base]
+    ratio = 1.0
     if name != arm.base:
         before, base, own = (
             min(times)
@@ -143,9 +148,9 @@ def _calibrate(name: str, photo: Photo, work: Work) -> None:
                 strict=True,
             )
         )
-        steps = max(1, round(steps * (base - before) / (own - before)))
-    work.keep({"arm": name, "steps": steps})
-    say(f"{name}: {steps} steps")
+        ratio = round((base - before) / (own - before), 3)
+    work.keep({"arm": name, "ratio": ratio})
+    say(f"{name}: {ratio} steps for one of {arm.base}")
 
 
 def _fit_sec(arm: str, photo: Photo, steps: int) -> float:
@@ -154,25 +159,24 @@ def _fit_sec(arm: str, photo: Photo, steps: int) -> float:
     return time.process_time() - started_sec
 
 
-def _fitted(arm: Arm, photo: Photo, *, seed: int, steps: int) -> tuple[Pyramid, Trained | None]:
-    config = config_of(arm, seed=seed, steps=steps)
-    return (fit(photo.image, config), None) if arm.parts is None else fit_stack(photo.image, config, arm.parts)
+def _fitted(arm: Arm, photo: Photo, *, seed: int, steps: int) -> tuple[Pyramid, Trained]:
+    return fit_stack(photo.image, config_of(arm, seed=seed, steps=steps), arm.parts)
 
 
 def _cell(name: str, photo: Photo, seed: int, first_seed: int, work: Work, stem: InceptionStem) -> Row:
     """One fit and its scores; without scores where it diverged."""
-    arm, steps = ARMS[name], work.steps[name]
+    arm = ARMS[name]
+    steps = max(1, round(STEPS[arm.base] * work.ratios[name]))
     cell: Row = {"arm": name, "photo": photo.name, "seed": seed, "steps": steps, "diverged": 0}
     started_sec = time.process_time()
     try:
         pyramid, trained = _fitted(arm, photo, seed=seed, steps=steps)
     except FitDivergedError:
         return cell | {"diverged": 1, "fit_sec": time.process_time() - started_sec}
-    cell |= {"fit_sec": time.process_time() - started_sec, "diverged": pyramid.provenance.get("attempt", 0)}
-    if trained is not None:
-        norms = [[stage, scale, values] for (stage, scale), values in trained.norms.items()]
-        cell |= {"norms": norms, "gains": trained.gains}
-    count = 1 if arm.parts is None else STACKED
+    cell["fit_sec"] = time.process_time() - started_sec
+    cell["norms"] = [[stage, scale, values] for (stage, scale), values in trained.norms.items()]
+    cell["gains"] = trained.gains
+    count = arm.scales
     starts = range(len(pyramid) if name == arm.base else count)  # above, nothing of the arm plays a part
     seeds = range(first_seed, first_seed + DIVERSE)
     cell["finest"] = _scores(pyramid, photo.source, photo.known, starts, seeds, stem)
@@ -192,13 +196,14 @@ def _scores(
     seeds: Sequence[int],
     stem: InceptionStem,
 ) -> dict[str, list[float]]:
-    """Of each start scale the mean over draws."""
+    """Of each start scale the mean over draws; incoherence of the first."""
     scores: dict[str, list[float]] = {"sifid": [], "diversity": [], "incoherence": []}
     for start in starts:
         draws = variants_of(pyramid, start, seeds).images
         scores["sifid"].append(round(float(sifid(source, draws[:SCORED], stem).mean()), 5))
         scores["diversity"].append(round(pixel_diversity(draws, source), 5))
-        scores["incoherence"].append(round(float(incoherence(known, draws[:SEARCHED]).mean()), 5))
+        if not scores["incoherence"]:  # it takes longest: of the first start scale alone
+            scores["incoherence"].append(round(float(incoherence(known, draws[:SEARCHED]).mean()), 5))
     return scores
 
 

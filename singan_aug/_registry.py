@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from singan_aug.errors import ConfigError
@@ -29,6 +30,15 @@ class Registry(Generic[Part]):
             return part
 
         return add
+
+    @contextmanager
+    def with_part(self, name: str, part: Part) -> Iterator[None]:
+        """`part` under `name` for the time being: for experiments, and their tests."""
+        self.register(name)(part)
+        try:
+            yield
+        finally:
+            del self._parts[name]
 
     def __getitem__(self, name: str) -> Part:
         if name not in self._parts:

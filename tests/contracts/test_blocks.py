@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -10,12 +12,20 @@ from torch import Tensor, nn
 from singan_aug._registry import Registry
 from singan_aug.errors import ConfigError
 from singan_aug.fitting import fit
-from singan_aug.fitting.generated.losses import random_projections, sliced_wasserstein
-from singan_aug.fitting.generated.objectives import OBJECTIVES, Objective
+from singan_aug.fitting.generated.losses import (
+    hinge_critic_loss,
+    logistic_critic_loss,
+    non_saturating_loss,
+    r1_penalty,
+    random_projections,
+    semi_dual,
+    sliced_wasserstein,
+)
+from singan_aug.fitting.generated.objectives import OBJECTIVES, HingeSpectralNorm, Objective
 from singan_aug.fitting.generated.schedule import RATES, learning_rate
 from singan_aug.presets import paper
 from singan_aug.pyramid import draw
-from singan_aug.pyramid.generated.blocks import BLOCKS, initialise
+from singan_aug.pyramid.generated.blocks import BLOCKS, HighwayBlock, initialise
 from singan_aug.pyramid.noise import AMPLITUDES, ANCHORS, generator_for
 from singan_aug.pyramid.resample import RESAMPLERS, resize
 from tests.conftest import generated_of, make_photo, quick
@@ -421,6 +431,90 @@ def test_the_sliced_distance_grows_with_the_difference() -> None:
 def test_the_sliced_distance_takes_images_smaller_than_its_patches() -> None:
     objective = _objective("sliced_wasserstein", compared_px=31)
     assert torch.isfinite(objective.loss(_image(), _image(seed=1), generator_for(0)))
+
+
+def test_a_highway_takes_the_way_that_its_gate_says() -> None:
+    block, image = _block("highway", 8, 8), _image(1, 8)
+    assert isinstance(block, HighwayBlock)
+    block.gate.weight.data.zero_()
+    assert block.gate.bias is not None
+    for bias, expected in ((-40.0, image[..., 1:-1, 1:-1]), (40.0, block.layer(image))):
+        block.gate.bias.data.fill_(bias)
+        torch.testing.assert_close(block(image), expected)
+
+
+def test_a_separable_block_has_a_fraction_of_the_weights() -> None:
+    separable, plain = (sum(p.numel() for p in _block(name, 32, 32).parameters()) for name in ("separable", "conv"))
+    assert separable < 0.2 * plain
+
+
+def _patches(count: int, seed: int) -> Tensor:
+    return torch.rand(count, 5, generator=generator_for("patches", seed))
+
+
+def test_the_semi_dual_is_at_most_the_transport_cost_and_reaches_it() -> None:
+    drawn, known = _patches(6, 0), _patches(6, 1)
+    costs = (drawn[:, None] - known).square().mean(2)
+    cheapest = min(float(costs[range(6), order].mean()) for order in permutations(range(6)))
+    potential = torch.zeros(6)
+    found = []
+    for step in range(400):
+        cost, nearest = semi_dual(drawn, known, potential)
+        found.append(float(cost))
+        potential += 0.05 * 0.99**step * (1 / 6 - torch.bincount(nearest, minlength=6) / 6)
+    assert max(found) <= cheapest + 1e-6
+    assert max(found) == pytest.approx(cheapest, rel=0.02)
+    assert found[0] < 0.95 * cheapest
+
+
+def test_the_semi_dual_of_a_set_to_itself_is_nothing() -> None:
+    cost, nearest = semi_dual(_patches(6, 0), _patches(6, 0), torch.zeros(6))
+    assert float(cost) == pytest.approx(0, abs=1e-7)
+    assert nearest.tolist() == list(range(6))
+
+
+def test_the_semi_dual_objective_refuses_windows() -> None:
+    with pytest.raises(ConfigError, match=r"expected crop_px=0 with loss='semi_dual'.*got 12"):
+        _objective("semi_dual", crop_px=12)
+
+
+def test_r1_is_half_the_squared_gradient_at_each_pixel() -> None:
+    critic = nn.Conv2d(3, 1, 1)
+    critic.weight.data = torch.tensor([1.0, 2.0, 2.0]).reshape(1, 3, 1, 1)
+    assert float(r1_penalty(critic, _image(2)).detach()) == pytest.approx(4.5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "real", "fake", "expected"),
+    [
+        (hinge_critic_loss, [2.0, 0.0], [-2.0, 0.5], 0.5 + 0.75),
+        (logistic_critic_loss, [0.0], [0.0], 2 * math.log(2)),
+        (logistic_critic_loss, [50.0], [-50.0], 0.0),
+        (logistic_critic_loss, [-50.0], [0.0], 50 + math.log(2)),
+    ],
+)
+def test_what_a_critic_minimises(
+    loss: Callable[[Tensor, Tensor], Tensor], real: list[float], fake: list[float], expected: float
+) -> None:
+    assert float(loss(torch.tensor(real), torch.tensor(fake))) == pytest.approx(expected)
+
+
+def test_the_non_saturating_loss_keeps_its_slope_where_the_critic_is_sure() -> None:
+    scores = torch.tensor([-50.0, 50.0], requires_grad=True)
+    non_saturating_loss(scores).backward()
+    assert scores.grad is not None
+    torch.testing.assert_close(scores.grad, torch.tensor([-0.5, 0.0]))
+
+
+def test_each_convolution_of_a_hinge_critic_has_spectral_norm_1() -> None:
+    objective = _objective("hinge_spectral", learning_rate=0.1)
+    objective.update(_image(), _image(seed=1), generator_for(0))
+    assert isinstance(objective, HingeSpectralNorm)
+    convolutions = [module for module in objective.critic.modules() if isinstance(module, nn.Conv2d)]
+    assert convolutions
+    for module in convolutions:
+        norm = torch.linalg.matrix_norm(module.weight.flatten(1), 2)
+        torch.testing.assert_close(norm, torch.tensor(1.0), rtol=1e-3, atol=0)
 
 
 REGISTRIES: list[Registry[Any]] = [BLOCKS, RESAMPLERS, AMPLITUDES, ANCHORS, RATES, OBJECTIVES]
