@@ -24,7 +24,7 @@ class Arm:
     """A config, by what it changes of the preset `learned`, and parts that the package does not have."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
-    parts: Parts = Parts()
+    parts: Parts = field(default_factory=Parts)
 
     @property
     def scales(self) -> int:
