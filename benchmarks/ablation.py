@@ -35,7 +35,7 @@ from singan_aug.pyramid.resample import resize
 
 PHOTO_SEEDS, FIT_SEEDS = 10_000, 100  # how far apart the seeds of draws are
 SCORED, DIVERSE, SEARCHED = 3, 8, 2  # draws for SIFID, for diversity, for incoherence
-SHORT, REPEATS = 15, 4  # steps of a fit that tells what one costs, and how often; the least of these counts
+SHORT, REPEATS = 8, 2  # steps of a fit that tells what one costs, and how often; the least of these counts
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,10 @@ CONFIGS: dict[str, Callable[[], FitConfig]] = {
     "learned by a distance": lambda: mixed(steps_coarsest=3, loss="sliced_wasserstein"),
     "all generated": lambda: quick(**BRIEF),
     "residual blocks": lambda: quick(**BRIEF, block="residual", width_doubles_every=1, width_max=16),
+    **{
+        f"{block} blocks, {loss}": lambda block=block, loss=loss: quick(**BRIEF, block=block, loss=loss)  # type: ignore[misc]
+        for block, loss in (("highway", "hinge_spectral"), ("separable", "semi_dual"), ("conv", "non_saturating_r1"))
+    },
     "paper": lambda: quick_paper(**BRIEF),
 }
 

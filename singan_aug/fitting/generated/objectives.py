@@ -242,7 +242,7 @@ class SemiDual:
             group["lr"] = self._rate
         for _ in range(self._objective.critic_updates):
             cost, nearest = semi_dual(self._picked(fake, generator), known, potential)
-            share = torch.bincount(nearest, minlength=len(known)) / len(nearest)
+            share = torch.bincount(nearest, minlength=len(known)).to(potential) / len(nearest)
             potential.grad = share - 1 / len(known)  # of the negative, which the optimiser minimises
             optimiser.step()
         return {"critic": -cost}
@@ -268,7 +268,7 @@ class SemiDual:
         patches = self._patches(image)
         if len(patches) <= TRANSPORTED:
             return patches
-        return patches[torch.randperm(len(patches), generator=generator)[:TRANSPORTED].to(image.device)]
+        return patches[torch.randperm(len(patches), generator=generator, device="cpu")[:TRANSPORTED].to(image.device)]
 
 
 @OBJECTIVES.register("sliced_wasserstein")

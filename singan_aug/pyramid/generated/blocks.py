@@ -29,9 +29,7 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
 
 def _conv(inputs: int, outputs: int, kernel_px: int, *, groups: int = 1, bias: bool = True) -> nn.Conv2d:
     device = torch.get_default_device()  # which `skip_init` would leave aside
-    conv: nn.Conv2d = nn.utils.skip_init(
-        nn.Conv2d, inputs, outputs, kernel_px, groups=groups, bias=bias, device=device
-    )
+    conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_px, groups=groups, bias=bias, device=device)
     return conv
 
 
