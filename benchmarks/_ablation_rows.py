@@ -63,11 +63,11 @@ class Arms:
         bounds = {"ratio": found.mean, "low": found.low, "high": found.high}
         return {name: round(float(np.exp(value)), 3) for name, value in bounds.items()}
 
-    def deviation(self, arm: str) -> float:
-        """Of the logarithm of SIFID over the seeds of a photo, mean over photos: how much chance decides."""
+    def deviation(self, arm: str) -> float | None:
+        """Of the logarithm of SIFID over the seeds of a photo, mean over photos: how much is chance; None of one."""
         values = self.values(arm, "finest", "sifid").values()
         spreads = [np.std(np.log(np.add(own, NOTHING)), ddof=1) for own in values if len(own) > 1]
-        return round(float(np.mean(spreads)), 3) if spreads else 0.0
+        return round(float(np.mean(spreads)), 3) if spreads else None
 
     def failed(self, arm: str) -> tuple[float, float]:
         """The shares of fits that diverged and of those that collapsed."""
@@ -95,7 +95,10 @@ def rows_of(cells: Sequence[Row]) -> list[Row]:
         rows += _unfrozen(arms, base) if base in arms.cells else []
     for label, arm in there.get("schedule", {}).items():
         rows += _gradients(arms, label, arm)
-    return rows + _gains(arms)
+    places = [_place(cell) for cell in next(iter(arms.cells.values()))]
+    count: Row = {"what": "cells", "count": sum(map(len, arms.cells.values()))}
+    count |= {"photos": len({photo for photo, _ in places}), "seeds": len({seed for _, seed in places})}
+    return [*rows, *_gains(arms), count]
 
 
 def _row(arms: Arms, question: str, label: str, arm: str) -> Row:

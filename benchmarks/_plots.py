@@ -27,7 +27,12 @@ Results = Mapping[str, Mapping[str, Any]]  # of each suite, by its name
 def draw_all(results: Results, folder: Path) -> list[Path]:
     """Write every plot that the results suffice for."""
     written = []
-    plots: dict[str, Callable[[Results], Figure | None]] = {"cost.svg": _cost, "frontier.svg": _frontier}
+    plots: dict[str, Callable[[Results], Figure | None]] = {
+        "cost.svg": _cost,
+        "frontier.svg": _frontier,
+        "gradients.svg": _gradients,
+        "unfrozen.svg": _unfrozen,
+    }
     with matplotlib.rc_context(STYLE):
         for name, plot in plots.items():
             figure = plot(results)
@@ -115,6 +120,45 @@ def _peers(results: Results) -> dict[str, float]:
     """SIFID of other programs' samples."""
     rows = _rows(results, "quality", "sifid_mean", "lpips_to_source_mean")
     return {row["what"]: row["sifid_mean"] for row in rows if "start_scale" not in row}
+
+
+def _gradients(results: Results) -> Figure | None:
+    """Of each schedule a panel: the gradient norm of each scale's generator while the finest scale is trained."""
+    rows = _rows(results, "ablation", "stage", "scale", "median")
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    if not arms:
+        return None
+    figure = Figure(figsize=(8, 2.6 * ((len(arms) + 1) // 2)), layout="constrained")
+    panels = figure.subplots((len(arms) + 1) // 2, 2, sharey=True, squeeze=False)
+    for arm, axes in zip(arms, panels.flat, strict=False):
+        own = [row for row in rows if row["arm"] == arm]
+        for scale in sorted({row["scale"] for row in own}):
+            last = [row for row in own if row["scale"] == scale][-1]  # the stage in which it was trained last
+            share = [i / len(last["median"]) for i in range(len(last["median"]))]
+            (line,) = axes.semilogy(share, last["median"], "o-", markersize=3, label=f"scale {scale}")
+            axes.fill_between(share, last["q25"], last["q75"], color=line.get_color(), alpha=0.2)
+        axes.set_title(arm, fontsize=9)
+        _label(axes, "share of the stage done", "gradient norm")
+    for axes in panels.flat[len(arms) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _unfrozen(results: Results) -> Figure | None:
+    """SIFID against diversity, for each start scale of each base."""
+    rows = [row for row in _rows(results, "ablation", "start_scale", "sifid", "diversity") if row["what"] == "unfrozen"]
+    if not rows:
+        return None
+    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for base, label in {"learned": "one generated scale", "stack": "three generated scales"}.items():
+        own = [row for row in rows if row["arm"] == base]
+        x, y = [row["diversity"] for row in own], [row["sifid"] for row in own]
+        axes.semilogy(x, y, "o-", label=label)
+        for row, *place in zip(own, x, y, strict=True):
+            axes.annotate(f"{row['start_scale']}", place, textcoords="offset points", xytext=(4, -9))
+    _label(axes, "diversity per pixel", "SIFID, by start scale")
+    return figure
 
 
 def _label(axes: Axes, x: str, y: str) -> None:

@@ -1,5 +1,5 @@
-"""Writes docs/benchmarks.md from benchmarks/results: `python -m benchmarks.report`. No figure of this
-package is typed by hand.
+"""Writes docs/benchmarks.md and docs/questions.md from benchmarks/results: `python -m benchmarks.report`. No figure of
+this package is typed by hand.
 
 With matplotlib (the `bench` extra) it also draws the plots that the page shows; without, those there are stay.
 """
@@ -11,11 +11,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import _questions
 from benchmarks._result import RESULTS, Row, say
 
-__all__ = ["PAGE", "page"]
+__all__ = ["PAGE", "QUESTIONS", "page", "questions"]
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+QUESTIONS = PAGE.with_name("questions.md")
 PLOTS = PAGE.parent / "images"
 CAPTIONS = {
     "cost.svg": "Process seconds and peak memory of a fit against pixels",
@@ -50,14 +52,22 @@ def main() -> None:
     else:
         for path in _plots.draw_all(_results(), PLOTS):
             say(f"wrote {path}")
-    PAGE.write_text(page())
-    say(f"wrote {PAGE}")
+    for path, text in ((PAGE, page()), (QUESTIONS, questions())):
+        if text is not None:
+            path.write_text(text)
+            say(f"wrote {path}")
 
 
 def page() -> str:
     """The page that the committed results give, with the committed plots."""
     shown = [f"\n![{text}](images/{name})\n" for name, text in CAPTIONS.items() if (PLOTS / name).exists()]
     return INTRODUCTION + "".join(shown) + "".join(_section(result) for result in _results().values())
+
+
+def questions() -> str | None:
+    """The page of the ablation, once it was run."""
+    result = _results().get("ablation")
+    return None if result is None else _questions.page(result)
 
 
 def _results() -> dict[str, dict[str, Any]]:

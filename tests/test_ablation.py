@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import _questions
 from benchmarks._ablation_rows import Arms, rows_of
 from benchmarks._arms import ARMS, QUESTIONS, config_of
 from benchmarks._result import Row
@@ -215,3 +216,45 @@ def test_parts_are_registered_for_the_time_being_alone() -> None:
         with pytest.raises(ValueError, match="'one' is registered already"), registry.with_part("one", 2):
             pass
     assert list(registry) == []
+
+
+def _page(cells: list[Row]) -> str:
+    return _questions.page({"rows": rows_of(cells), "date": "today", "commit": "abc1234", "device": "a machine"})
+
+
+@pytest.mark.parametrize(
+    ("factor", "more", "answer"),
+    [
+        (2.0, {}, "Clearly worse than in proportion to RMSE: learned (2.00 (2.00 to 2.00))"),
+        (0.5, {}, "Clearly better than in proportion to RMSE: learned (0.50 (0.50 to 0.50))"),
+        (
+            0.5,
+            {"diversity": 0.25},
+            "Clearly other in SIFID, but with diversity to match: learned (0.50 (0.50 to 0.50))",
+        ),
+        (1.0, {}, "None of the 1 arms differs clearly from in proportion to RMSE"),
+    ],
+)
+def test_the_page_says_what_is_clear(factor: float, more: dict[str, Any], answer: str) -> None:
+    text = _page(_cells(factor, **more))
+    assert f"**Answer.** {answer}. No fit diverged or collapsed." in text
+    assert "12 fits: 3 photos, 2 seeds each." in text
+
+
+def test_the_page_says_whether_gradients_vanish() -> None:
+    cells = _cells()
+    norms = [[2, 0, [0.02, 0.01, 0.01]], [2, 2, [1.0, 1.0, 1.0]]]
+    for cell in [each for each in cells if each["arm"] == "stack"]:
+        cells.append({**cell, "arm": "end to end, loss at the finest", "norms": norms})
+    assert "is 0.01 times that of the finest (median over the course of training; 0.02 in the first step" in _page(
+        cells
+    )
+    assert "it vanishes." in _page(cells)
+
+
+def test_a_start_scale_that_another_beats_is_named() -> None:
+    cells = _cells()
+    assert "no start scale has more diversity and less SIFID" in _page(cells)
+    for cell in cells:
+        cell["finest"] = {**cell["finest"], "sifid": [0.1, 0.3, 0.2], "diversity": [0.5, 0.4, 0.3]}
+    assert "some start scale is better in both than 1 (three generated scales), 2 (three" in _page(cells)

@@ -61,6 +61,7 @@ def test_a_suite_explains_itself(
 
 def test_the_page_is_what_the_committed_results_give() -> None:
     assert report.PAGE.read_text() == report.page(), "run `python -m benchmarks.report`"
+    assert report.questions() in (None, report.QUESTIONS.read_text()), "run `python -m benchmarks.report`"
 
 
 @pytest.mark.parametrize("suite", SUITES)

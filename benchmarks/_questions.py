@@ -1,0 +1,234 @@
+"""docs/questions.md, out of results/ablation.json: a table for each question, and what it says in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks._result import Row
+
+__all__ = ["page"]
+
+VANISHED = 0.1  # of the finest scale's gradient: less than this at the coarsest is called vanishing
+TITLES = {
+    "upsampling": (
+        "Which upsampling between scales?",
+        "Three generated scales; what a scale makes is upsampled by about 1.4 for the next. The learned ones "
+        "double the size and begin as bilinear (transposed convolution) or nearest (sub-pixel convolution).",
+    ),
+    "blocks": (
+        "Which blocks, with BatchNorm or without?",
+        "One generated scale; the same block in generator and critic. Squeeze-and-excitation looks at the "
+        "whole image, all others at 3 px.",
+    ),
+    "schedule": (
+        "Scale by scale, some together, or end to end? Do gradients vanish?",
+        'Three generated scales. "Last two together" trains the newest scale and the one below it, which '
+        "learns a tenth as fast (ConSinGAN's schedule on our networks). End to end trains all from the start,"
+        " on the draws of the finest alone or on those of every scale.",
+    ),
+    "noise": (
+        "How strong should noise be at finer scales?",
+        "Three generated scales. In proportion to the RMSE of the upsampled reconstruction (the paper; factor"
+        " 0.1), the same around each pixel (local), constant (0.02, in [-1, 1]), or with a factor that is "
+        "learned.",
+    ),
+    "objective": (
+        "Which objective is least unstable?",
+        "One generated scale. Semi-dual transport is an exact critic: one scalar for each 7x7 patch of the "
+        'source. "Chance" is the deviation of the logarithm of SIFID over the seeds of one photo.',
+    ),
+}
+BASES = {"learned": "one generated scale", "stack": "three generated scales"}
+UNFROZEN = """
+## Where should noise be unfrozen?
+
+A draw from start scale s has fresh noise at s and above; below it lies the reconstruction. All start scales of both
+bases: 0 (and 1 and 2 of three) are generated, those above are copied.
+
+{table}
+**Answer.** {answer}
+
+![SIFID against diversity for each start scale](images/unfrozen.svg)
+"""
+HEAD = (
+    "arm",
+    "steps",
+    "process-seconds",
+    "SIFID from start 0 / 1 / 2",
+    "times the base",
+    "diversity",
+    "times the base",
+)
+HEAD += ("incoherence", "at the generated scale: SIFID", "times the base", "incoherence", "chance", "failed")
+
+INTRODUCTION = """# Questions about the parts, answered by experiment
+
+A review of SinGAN asked what its parts are worth. `python -m benchmarks.ablation` answers for generated scales as the
+preset `learned` has them, and `python -m benchmarks.report` writes this page out of
+`benchmarks/results/ablation.json`; no figure or verdict here is typed by hand. What was predicted, and what became of
+it, is in [research.md](research.md).
+
+- **Equal cost.** Every arm gets as many steps as take the processor seconds of its base, found by short fits
+  beforehand; the seconds that its fits took are in the table. The bases have {steps} steps a scale. The preset has
+  300: this is training cut short, and a part that only pays later loses here.
+- **Sizes.** 128 px on the long side. The base of blocks and objectives is the preset: one generated scale, 25 to 71
+  px on the short side as the photo asks for. All other questions have three generated scales, of 25, 35 and 49 px
+  where the photo is 96 px high. Finer scales are copied.
+- **Measures.** SIFID, diversity and incoherence (the share of 7x7 patches that the source has nowhere) of draws from
+  start scale 0, if not said, at the finest scale; and at the output of the last generated scale, before anything is
+  copied.
+- **"Times the base"** is the geometric mean over photos, seeds averaged, with its 95 % interval (Student's t, paired
+  by photo). *Clear* means that this interval leaves out 1. Of the {compared} arms that are compared so, one in twenty
+  would come out clear by chance alone.
+- **Failed**: share of fits that diverged (losses or draws not finite), and that collapsed (diversity at the generated
+  scale under a tenth of the base's median for the photo).
+- No arm's learning rate was tuned; that of the preset was, for its own parts. Distances between patches have the
+  weight 30, since 10 and 40 gave the same on three other photos.
+
+{runs} fits: {photos} photos, {seeds}. {date}, commit {commit}; {device}.
+"""
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """The whole page."""
+    rows: list[Row] = result["rows"]
+    compared = [row for row in rows if row["what"] in TITLES]
+    runs = next(row for row in rows if row["what"] == "cells")
+    bases = {question: next(row for row in compared if row["what"] == question) for question in _questions(compared)}
+    text = INTRODUCTION.format(
+        steps=" or ".join(str(steps) for steps in dict.fromkeys(row["steps"] for row in bases.values())),
+        compared=len(compared) - len(bases),
+        runs=f"{runs['count']:,}",
+        photos=runs["photos"],
+        seeds=f"{runs['seeds']} seed{'s' if runs['seeds'] > 1 else ''} each",
+        **{name: result[name] for name in ("date", "commit", "device")},
+    )
+    for question in TITLES:
+        if question in bases:
+            text += _section(question, [row for row in compared if row["what"] == question], rows)
+    return text + _unfrozen([row for row in rows if row["what"] == "unfrozen"])
+
+
+def _questions(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row["what"] for row in rows))
+
+
+def _section(question: str, own: Sequence[Row], rows: Sequence[Row]) -> str:
+    title, about = TITLES[question]
+    lines = [HEAD, ("---",) * len(HEAD), *(_line(row) for row in own)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    more = {"schedule": _gradients, "noise": _factors, "objective": _chance}.get(question)
+    answer = " ".join(filter(None, (_verdict(own), _failures(own), more(rows) if more else "")))
+    plot = "\n![Gradient norm of each scale](images/gradients.svg)\n" if question == "schedule" else ""
+    return f"\n## {title}\n\n{about}\n\n{table}\n\n**Answer.** {answer}\n{plot}"
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    starts = [row[f"sifid_mean_{start}"] for start in range(3) if f"sifid_mean_{start}" in row]
+    return (
+        row["arm"],
+        str(row["steps"]),
+        f"{row['fit_sec']['median']:.2f}",
+        " / ".join(f"{value:.3f}" for value in starts),
+        _interval(row, "sifid"),
+        f"{row['diversity_finest']:.2f}",
+        _interval(row, "diversity"),
+        f"{100 * row['incoherence_finest']:.1f} %",
+        f"{row['sifid_generated']:.2f}",
+        _interval(row, "sifid_generated"),
+        f"{100 * row['incoherence_generated']:.0f} %",
+        "" if row["seed_deviation"] is None else f"{row['seed_deviation']:.2f}",
+        f"{100 * row['diverged']:.0f} %, {100 * row['collapsed']:.0f} %",
+    )
+
+
+def _interval(row: Row, measure: str) -> str:
+    ratio, low, high = (row[f"{measure}_{name}"] for name in ("ratio", "low", "high"))
+    return "1" if low == high == 1 else f"{ratio:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _verdict(own: Sequence[Row]) -> str:
+    """What is clear of the base, by SIFID from start scale 0; less of it with less diversity is a trade, no gain."""
+    base, *others = own
+    kinds: dict[str, list[str]] = {"better": [], "worse": [], "trade": []}
+    for row in others:
+        if row["sifid_low"] <= 1 <= row["sifid_high"]:
+            continue
+        lower = row["sifid_high"] < 1
+        traded = row["diversity_high"] < 1 if lower else row["diversity_low"] > 1
+        told = f"{row['arm']} ({_interval(row, 'sifid')})"
+        kinds["trade" if traded else "better" if lower else "worse"].append(told)
+    parts = [
+        f"clearly {kind} than {base['arm']}: {', '.join(kinds[kind])}" for kind in ("better", "worse") if kinds[kind]
+    ]
+    if kinds["trade"]:
+        parts.append(f"clearly other in SIFID, but with diversity to match: {', '.join(kinds['trade'])}")
+    undecided = len(others) - sum(map(len, kinds.values()))
+    if undecided:
+        who = f"none of the {undecided} others" if parts else f"none of the {undecided} arms"
+        parts.append(f"{who} differs clearly from {base['arm']}")
+    sentence = "; ".join(parts) + "."
+    return sentence[0].upper() + sentence[1:]
+
+
+def _failures(own: Sequence[Row]) -> str:
+    failed = [row["arm"] for row in own if row["diverged"] or row["collapsed"]]
+    return f"Some fits failed with {', '.join(failed)}." if failed else "No fit diverged or collapsed."
+
+
+def _chance(rows: Sequence[Row]) -> str:
+    own = [row for row in rows if row["what"] == "objective" and row["seed_deviation"] is not None]
+    if not own:
+        return ""
+    own.sort(key=lambda row: float(row["seed_deviation"]))
+    told = ", ".join(f"{row['arm']} {row['seed_deviation']:.2f}" for row in own)
+    return f"From the least to the most left to chance: {told}."
+
+
+def _gradients(rows: Sequence[Row]) -> str:
+    """The coarsest scale's gradient beside the finest's, where one loss at the finest reaches all."""
+    own = [row for row in rows if row["what"] == "gradient norm" and row["arm"] == "end to end, loss at the finest"]
+    if not own:
+        return ""
+    coarsest, finest = (np.array(row["median"]) for row in (own[0], own[-1]))
+    ratios = coarsest / finest
+    vanishes = "vanishes" if np.median(ratios) < VANISHED else "does not vanish"
+    return (
+        "End to end with one loss at the finest scale, the gradient of the coarsest generator is "
+        f"{np.median(ratios):.2f} times that of the finest (median over the course of training; {ratios[0]:.2f} in the "
+        f"first step, {ratios[-1]:.2f} at the end): it {vanishes}."
+    )
+
+
+def _factors(rows: Sequence[Row]) -> str:
+    own = [row["factor"] for row in rows if row["what"] == "learned factor of the noise"]
+    told = " and ".join(f"{each['median']:.2f} ({each['q25']:.2f} to {each['q75']:.2f})" for each in own)
+    return (
+        f"What the noise of the two finer scales learned to be multiplied by: {told} (median, quartiles)."
+        if own
+        else ""
+    )
+
+
+def _unfrozen(rows: Sequence[Row]) -> str:
+    """The bases from each start scale."""
+    if not rows:
+        return ""
+    table = "| base | start scale | diversity | SIFID |\n| --- | --- | --- | --- |\n"
+    for row in rows:
+        table += f"| {BASES[row['arm']]} | {row['start_scale']} | {row['diversity']:.2f} | {row['sifid']:.3f} |\n"
+    beaten = [row for row in rows if any(_beats(other, row) for other in rows if other["arm"] == row["arm"])]
+    answer = (
+        "Realism is bought with diversity: no start scale has more diversity and less SIFID than another of its base."
+    )
+    if beaten:
+        told = ", ".join(f"{row['start_scale']} ({BASES[row['arm']]})" for row in beaten)
+        answer = f"Mostly realism is bought with diversity; but some start scale is better in both than {told}."
+    return UNFROZEN.format(table=table, answer=answer)
+
+
+def _beats(one: Row, other: Row) -> bool:
+    return bool(one["sifid"] < other["sifid"] and one["diversity"] > other["diversity"])
