@@ -155,7 +155,7 @@ def _unfrozen(results: Results) -> Figure | None:
         own = [row for row in rows if row["arm"] == base]
         x, y = [row["diversity"] for row in own], [row["sifid"] for row in own]
         axes.semilogy(x, y, "o-", label=label)
-        for row, *place in zip(own, x, y, strict=True):
+        for row, place in zip(own, zip(x, y, strict=True), strict=True):
             axes.annotate(f"{row['start_scale']}", place, textcoords="offset points", xytext=(4, -9))
     _label(axes, "diversity per pixel", "SIFID, by start scale")
     return figure

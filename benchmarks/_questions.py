@@ -54,15 +54,9 @@ bases: 0 (and 1 and 2 of three) are generated, those above are copied.
 ![SIFID against diversity for each start scale](images/unfrozen.svg)
 """
 HEAD = (
-    "arm",
-    "steps",
-    "process-seconds",
-    "SIFID from start 0 / 1 / 2",
-    "times the base",
-    "diversity",
-    "times the base",
+    *("arm", "steps", "process-seconds", "SIFID from start 0 / 1 / 2", "times the base", "diversity", "times the base"),
+    *("incoherence", "at the generated scale: SIFID", "times the base", "incoherence", "chance", "failed"),
 )
-HEAD += ("incoherence", "at the generated scale: SIFID", "times the base", "incoherence", "chance", "failed")
 
 INTRODUCTION = """# Questions about the parts, answered by experiment
 
