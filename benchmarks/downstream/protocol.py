@@ -17,6 +17,7 @@ FROZEN_ARMS = (
 )
 SCRATCH_ARMS = ("none", "none+fine", "flip", "flip+fine", "trivial", "trivial+fine", "cutmix", "cutmix+fine")
 GPNN_ARMS = ("none", "none+gpnn", "none+fine", "flip_crop", "flip_crop+gpnn", "flip_crop+fine")
+LEARNED = tuple(f"learned_{start}" for start in SINGAN)
 OWN_MASK_ARMS = ("none", "none+fine", "flip", "flip+fine", "colour", "colour+fine")
 OWN_ARMS = ("none", "none+coarse", "none+medium", "none+fine", "trivial", "trivial+fine", "rand", "rand+fine")
 
@@ -82,6 +83,8 @@ SMALL = Protocol(
     batch=32,
     learning_rate=3e-3,
 )
+SCENES = Protocol("scenes", "scenes6_64", "frozen", FROZEN_ARMS, seen_px=128)
+DEFECTS = Protocol("defects", "neu_surface_defects", "frozen", FROZEN_ARMS, size_px=128, seen_px=128)
 FLOWERS = Protocol("flowers", "flowers5_160", "frozen", FROZEN_ARMS, size_px=128, seen_px=128)
 CIFAR = Protocol(
     "cifar",
@@ -91,9 +94,12 @@ CIFAR = Protocol(
     size_px=32,
     seen_px=96,
 )
+LEARNED_ARMS = (
+    *("none", "none+coarse", "none+fine", "flip_crop", "flip_crop+coarse", "flip_crop+fine"),
+    *(f"{strong}+{source}" for strong in ("none", "flip_crop") for source in LEARNED),
+)
 MANY_VIEWS: dict[str, Any] = {"arms": ("rand", "rand+fine"), "images_per_class": (10, 25), "views": 64}
 CLASSIC = ("none", "turns", "turns_elastic", "turns_affine")
-LEARNED = tuple(f"learned_{start}" for start in SINGAN)
 
 
 def _mask_arms(chosen: str) -> tuple[str, ...]:
@@ -166,11 +172,13 @@ LONGER = (
 SUITES = {
     suite.name: suite
     for suite in (
-        Protocol("scenes", "scenes6_64", "frozen", FROZEN_ARMS, seen_px=128),
+        SCENES,
         Protocol("scenes-gpnn", "scenes6_64", "frozen", GPNN_ARMS, (1, 2), seen_px=128),
         FLOWERS,
         replace(FLOWERS, name="flowers-views", **MANY_VIEWS),
-        Protocol("defects", "neu_surface_defects", "frozen", FROZEN_ARMS, size_px=128, seen_px=128),
+        DEFECTS,
+        replace(DEFECTS, name="defects-learned", arms=LEARNED_ARMS, images_per_class=(2, 5)),
+        replace(SCENES, name="scenes-learned", arms=LEARNED_ARMS, images_per_class=(2, 5)),
         CIFAR,
         replace(CIFAR, name="cifar-views", **MANY_VIEWS),
         DIGITS,

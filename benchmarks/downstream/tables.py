@@ -17,7 +17,7 @@ from benchmarks._result import RESULTS, Row, say
 from benchmarks.downstream.summary import summary
 from benchmarks.report import PAGE
 from singan_aug.pyramid.sizes import DEFAULT_START
-from singan_aug.trial.protocol import SINGAN, parse_arm
+from singan_aug.trial.protocol import MIXED, OTHER_PRESETS, SINGAN, parse_arm
 from singan_aug.trial.statistics import (
     Cells,
     accuracies,
@@ -186,15 +186,22 @@ def _changes(protocol: Mapping[str, Any]) -> str:
 
 
 def _cost_line(result: Mapping[str, Any]) -> str:
+    """Of each preset that was fitted: seconds, bytes, and milliseconds of a draw from each start scale."""
     cost = {row["of"]: row["spread"]["median"] for row in _of(result, "cost")}
-    if "fit_sec" not in cost:
-        return ""
-    draws = {start: cost.get(f"draw_ms_{start}") for start in (*SINGAN, "fine_apart")} | {"gpnn": cost.get("gpnn_ms")}
-    listed = ", ".join(f"{ms:.1f} ({start}, {1000 / ms:.0f} a second)" for start, ms in draws.items() if ms)
-    return (
-        f"\nMedian cost of an image: a fit {cost['fit_sec']:.3f} process-seconds, a pyramid "
-        f"{cost['pyramid_bytes'] / 1000:.0f} KB, a draw in milliseconds: {listed}.\n"
-    )
+    told = []
+    for name in ("fast", *OTHER_PRESETS):
+        suffix = "" if name == "fast" else f"_{name}"
+        if f"fit_sec{suffix}" not in cost:
+            continue
+        draws = {start: cost.get(f"draw_ms{suffix}_{start}") for start in (*SINGAN, MIXED, "fine_apart")}
+        draws |= {"gpnn": cost.get("gpnn_ms")} if name == "fast" else {}
+        listed = ", ".join(f"{ms:.1f} ({start}, {1000 / ms:.0f} a second)" for start, ms in draws.items() if ms)
+        which = "" if name == "fast" else f"with `{name}` "
+        told.append(
+            f"{which}a fit {cost[f'fit_sec{suffix}']:.3f} process-seconds, a pyramid "
+            f"{cost[f'pyramid_bytes{suffix}'] / 1000:.0f} KB, a draw in milliseconds: {listed}"
+        )
+    return f"\nMedian cost of an image: {'; '.join(told)}.\n" if told else ""
 
 
 def _difference(row: Row | None, p: float | None) -> list[str]:
