@@ -20,12 +20,12 @@ from benchmarks import _result
 from benchmarks.downstream import __main__ as downstream
 from benchmarks.downstream import _paste, fetch, summary, tables, tuning
 from benchmarks.downstream.lite0 import Lite0
-from benchmarks.downstream.protocol import SUITES
+from benchmarks.downstream.protocol import OWN_MASKS, SUITES
 from singan_aug import fast, smooth
 from singan_aug.errors import ImageError
 from singan_aug.images import pixels_to_pil
-from singan_aug.trial import cells, data, views
-from singan_aug.trial.data import alike_groups, choose, read
+from singan_aug.trial import cells, data, training, views
+from singan_aug.trial.data import alike_groups, choose, read, read_for_crops
 from singan_aug.trial.networks import FoldedUNet, SmallNetwork, TinyUNet
 from singan_aug.trial.protocol import Arm, parse_arm
 from singan_aug.trial.statistics import cells_of, differences, from_best, holm, paired
@@ -151,6 +151,21 @@ def test_images_and_masks_of_ones_own_are_a_set_with_masks(tmp_path: Path) -> No
     assert json.loads(_of(result, "protocol")[0]["protocol"])["model"] == "masks"
     held = read(replace(SUITES["horses"], size_px=32), own)
     assert (len(held.pool), len(held.test)) in {(3, 5), (6, 2)}  # the twins are on one side
+
+
+@pytest.mark.parametrize(("sides", "size", "crop"), [((44, 44), None, 40), ((44, 57), 40, 40), ((340, 340), 320, 128)])
+def test_crops_suit_the_images(sides: tuple[int, int], size: int | None, crop: int, tmp_path: Path) -> None:
+    own, other = (_with_masks(tmp_path / str(i), range(3 * i, 3 * i + 3), side) for i, side in enumerate(sides))
+    for path in [*other.glob("*/*.png")]:
+        path.rename(own / path.parent.name / f"other{path.name}")
+    protocol, held = read_for_crops(OWN_MASKS, own)
+    assert (protocol.size_px, protocol.crop_px, len(held.pool) + len(held.test)) == (size, crop, 6)
+
+
+def test_nothing_found_where_there_is_nothing_is_right() -> None:
+    found, figure = torch.zeros(3, 4, 4, dtype=torch.bool), torch.zeros(3, 4, 4, dtype=torch.bool)
+    found[1, :2], figure[2, :2], found[2, 1:3] = True, True, True
+    assert training._overlaps(found, figure) == pytest.approx(np.array([[1, 0, 1 / 3], [1, 0, 0.5]]))
 
 
 def test_masks_are_learned_from_crops(tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ from benchmarks import _gpnn
 from benchmarks._result import RESULTS, Row, say, spread, write
 from benchmarks.downstream import _paste
 from benchmarks.downstream.lite0 import Lite0
-from benchmarks.downstream.protocol import OWN_ARMS, OWN_MASK_ARMS, SUITES
+from benchmarks.downstream.protocol import OWN_ARMS, OWN_MASKS, SUITES
 from benchmarks.downstream.tables import section
 from singan_aug.errors import SinGANAugError
 from singan_aug.trial.cells import train_cell
-from singan_aug.trial.data import Labelled, read
+from singan_aug.trial.data import Labelled, read, read_for_crops
 from singan_aug.trial.protocol import Arm, Protocol, parse_arm
 from singan_aug.trial.statistics import Cells
 from singan_aug.trial.views import PASTERS, SAMPLERS
@@ -43,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     protocol = _protocol(options)
     say(protocol.to_json())
     try:
-        labelled = read(protocol, options.own or options.data / protocol.data)
+        if options.own and protocol.model == "masks":
+            protocol, labelled = read_for_crops(protocol, options.own)
+        else:
+            labelled = read(protocol, options.own or options.data / protocol.data)
     except SinGANAugError as error:
         raise SystemExit(str(error)) from None
     try:
@@ -110,7 +113,7 @@ def _protocol(options: argparse.Namespace) -> Protocol:
     if options.own is not None:
         name = options.own.resolve().name
         if all((options.own / part).is_dir() for part in ("images", "masks")):
-            base = replace(SUITES["horses"], arms=OWN_MASK_ARMS)
+            base = OWN_MASKS
         elif options.weights:
             base = replace(SUITES["scenes"], arms=OWN_ARMS, size_px=128)
         else:

@@ -7,7 +7,7 @@ from typing import Any
 
 from singan_aug.trial.protocol import SINGAN, Protocol
 
-__all__ = ["OWN_ARMS", "OWN_MASK_ARMS", "SUITES"]
+__all__ = ["OWN_ARMS", "OWN_MASKS", "SUITES"]
 
 FROZEN_ARMS = (
     *("none", "none+duplicates", "none+reconstruction", "none+coarse", "none+medium", "none+fine", "none+fine@1"),
@@ -18,7 +18,7 @@ FROZEN_ARMS = (
 SCRATCH_ARMS = ("none", "none+fine", "flip", "flip+fine", "trivial", "trivial+fine", "cutmix", "cutmix+fine")
 GPNN_ARMS = ("none", "none+gpnn", "none+fine", "flip_crop", "flip_crop+gpnn", "flip_crop+fine")
 LEARNED = tuple(f"learned_{start}" for start in SINGAN)
-OWN_MASK_ARMS = ("none", "none+fine", "flip", "flip+fine", "colour", "colour+fine")
+LONG_ARMS = ("none", "none+fine", "flip", "flip+fine", "colour", "colour+fine")
 OWN_ARMS = ("none", "none+coarse", "none+medium", "none+fine", "trivial", "trivial+fine", "rand", "rand+fine")
 
 
@@ -169,6 +169,13 @@ LONGER = (
         learning_rate=3e-2,
     ),
 )
+OWN_MASKS = replace(  # of any set: near-twins on one side, its size by its images
+    HORSES128,
+    arms=(*CLASSIC, "none+fine", "turns+fine", "turns_affine+fine"),
+    images_per_class=(2, 5, 10),
+    size_px=None,
+    seeds=3,
+)
 SUITES = {
     suite.name: suite
     for suite in (
@@ -212,7 +219,7 @@ SUITES = {
         ),
         *LONGER,
         HORSES,
-        replace(HORSES, name="horses-long", arms=OWN_MASK_ARMS, images_per_class=(20,), steps=500),
+        replace(HORSES, name="horses-long", arms=LONG_ARMS, images_per_class=(20,), steps=500),
         Protocol(
             "cifar-scratch",
             "cifar10_small",

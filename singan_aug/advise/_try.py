@@ -17,7 +17,7 @@ from singan_aug.advise._look import look
 from singan_aug.advise._network import Build, Network, built, check_network
 from singan_aug.errors import ConfigError
 from singan_aug.trial.cells import train_cell
-from singan_aug.trial.data import Labelled, read
+from singan_aug.trial.data import Labelled, read, read_for_crops
 from singan_aug.trial.protocol import Protocol
 from singan_aug.trial.statistics import Cells, accuracies, differences, from_best, measures_of
 from singan_aug.trial.workshop import Workshop
@@ -26,7 +26,7 @@ __all__ = ["Outcome", "try_out"]
 
 LEAST_SPLITS, MOST_SPLITS = 3, 10  # choices of images
 COUNTS = (2, 5, 10, 20)
-CROP_PX, LARGEST_PX, CLASS_PX = 128, 320, 64
+CROP_PX, CLASS_PX = 128, 64
 CLASSES = Protocol(
     "own", "", "scratch", (), seeds=1, views=32, width=16, steps=200, batch=32, learning_rate=3e-3
 )  # of the benchmark's suites from scratch, in fewer steps
@@ -135,14 +135,7 @@ def _protocol(folder: Path) -> tuple[Protocol, Labelled]:
     chosen = "smooth_fine" if sight.composition == "thin structures" else "fine"
     arms = ("none", "turns", "turns_affine", f"none+{chosen}", f"turns+{chosen}")
     protocol = replace(MASKS, data=folder.name, arms=arms)
-    labelled = read(protocol, folder)
-    sizes = {image.shape[:2] for image in (*labelled.pool, *labelled.test)}
-    if len(sizes) > 1 or max(max(sizes)) > LARGEST_PX:
-        side = min(LARGEST_PX, *map(min, sizes)) // 8 * 8
-        protocol = replace(protocol, size_px=side)
-        labelled = read(protocol, folder)
-        sizes = {(side, side)}
-    return replace(protocol, crop_px=min(CROP_PX, *map(min, sizes)) // 8 * 8), labelled
+    return read_for_crops(protocol, folder)
 
 
 def _with_network(protocol: Protocol, labelled: Labelled, network: Network) -> tuple[Protocol, Build]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ from singan_aug.errors import ImageError
 from singan_aug.images import IMAGE_SUFFIXES, Pixels, load_image, quiet_decoding, resize_mask, resize_pixels
 from singan_aug.trial.protocol import Protocol
 
-__all__ = ["Labelled", "alike_groups", "choose", "read"]
+__all__ = ["Labelled", "alike_groups", "choose", "read", "read_for_crops"]
 
 TEST_RATIO = 0.4  # of groups of a class, where there is no test folder
 THUMBNAIL_PX = 24
 ALIKE = 0.9  # correlation of thumbnails, turned and mirrored, from which two images are near-twins
 SAME = 0.999  # the same without taking away what all share: frames of one film are twins, eyes are not
+LARGEST_PX = 320  # side up to which images are left as they are where crops of them are trained on
 TEST_NAMES = ("test", "val", "valid", "validation")
 Labels = NDArray[np.int64]
 
@@ -66,6 +67,23 @@ def read(protocol: Protocol, folder: Path) -> Labelled:
     ):  # files that are grey beside others that are not
         pools, tests = ([np.repeat(image, 3 // image.shape[-1], -1) for image in images] for images in (pools, tests))
     return Labelled(tuple(names), pools, pool_labels[kept[0]], tests, test_labels[kept[1]])
+
+
+def read_for_crops(protocol: Protocol, folder: Path) -> tuple[Protocol, Labelled]:
+    """A set with masks and the protocol that suits it, where crops are trained on and no size is named.
+
+    Images of one size stay as they are, up to `LARGEST_PX`; else all become squares. Crops are no larger than they.
+    Raises as `read`.
+    """
+    labelled = read(protocol, folder)
+    sizes = {image.shape[:2] for image in (*labelled.pool, *labelled.test)}
+    if protocol.size_px is None and (len(sizes) > 1 or max(max(sizes)) > LARGEST_PX):
+        side = min(LARGEST_PX, *map(min, sizes)) // 8 * 8
+        protocol = replace(protocol, size_px=side)
+        labelled = read(protocol, folder)
+        sizes = {(side, side)}
+    crop_px = min(protocol.crop_px or LARGEST_PX, *map(min, sizes)) // 8 * 8
+    return replace(protocol, crop_px=crop_px), labelled
 
 
 def choose(labels: Labels, counts: Sequence[int], split: int) -> NDArray[np.int64]:

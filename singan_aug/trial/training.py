@@ -169,8 +169,17 @@ def train_masks(
     with torch.inference_mode():
         found = torch.cat([network(_signed(some[..., :3]))[:, 0] > 0 for some in test.split(20)])
     figure = test[..., 3] > 127
+    return _overlaps(found, figure)
+
+
+def _overlaps(
+    found: Tensor,  # bool [T, H, W]
+    figure: Tensor,  # bool [T, H, W]
+) -> NDArray[np.float64]:
+    """Intersection over union, and Dice, [2, T]; 1 where there is nothing and nothing was found."""
     both, either = (found & figure).sum((1, 2)), (found | figure).sum((1, 2))
     scores = torch.stack([both / either.clamp_min(1), 2 * both / (both + either).clamp_min(1)])
+    scores[:, either == 0] = 1
     return np.asarray(scores.double().numpy())
 
 
