@@ -10,6 +10,7 @@ from singan_aug.cli import advise as advise  # isort: skip
 from singan_aug.cli import fit as fit  # isort: skip
 from singan_aug.cli import draw as draw  # isort: skip
 from singan_aug.cli import tasks as tasks  # isort: skip
+from singan_aug.cli import tasks_drawn as tasks_drawn  # isort: skip
 from singan_aug.cli import export as export  # isort: skip
 from singan_aug.cli import listing as listing  # isort: skip
 from singan_aug.cli import store as store  # isort: skip

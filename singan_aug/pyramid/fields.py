@@ -10,7 +10,7 @@ from torch import Tensor
 
 from singan_aug.pyramid.sizes import Size
 
-__all__ = ["deformed", "random_field"]
+__all__ = ["deformed", "field_of", "random_field", "random_stream"]
 
 
 def random_field(
@@ -26,10 +26,19 @@ def random_field(
     (Bridson et al. 2007, "Curl-noise for procedural fluid flow"): without divergence it neither thins out nor crowds
     what it moves, so that a draw holds everything in about the source's proportions.
     """
-    height, width = size
+    return field_of(random_stream(size, generator, cells), size, deviation_px, cells, step_px)
+
+
+def random_stream(size: Size, generator: torch.Generator, cells: int) -> Tensor:
+    """Standard normal values, [a, b], of a stream function at the corners of its cells."""
     along = [max(1, round(cells * side / min(size))) for side in size]
-    coarse = torch.randn(along[0] + 1, along[1] + 1, generator=generator, dtype=torch.float32, device="cpu")
-    stream = _bicubic(along[0] + 1, height + 1) @ coarse @ _bicubic(along[1] + 1, width + 1).T
+    return torch.randn(along[0] + 1, along[1] + 1, generator=generator, dtype=torch.float32, device="cpu")
+
+
+def field_of(coarse: Tensor, size: Size, deviation_px: float, cells: int, step_px: int = 0) -> Tensor:
+    """The field of `random_field`, [1, 2, *size], of such values."""
+    height, width = size
+    stream = _bicubic(coarse.shape[0], height + 1) @ coarse @ _bicubic(coarse.shape[1], width + 1).T
     from singan_aug.pyramid.fields_numba import curl  # numba is not imported before the first draw
 
     # From one cell to the next the stream function differs by sqrt(2) on average.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,9 @@ from singan_aug.errors import ConfigError, ImageError, StartScaleError
 from singan_aug.fitting import fit
 from singan_aug.images import pixels_to_unit
 from singan_aug.presets import fast
-from singan_aug.pyramid import Pyramid
+from singan_aug.pyramid import Pyramid, draw, reconstruct
+from singan_aug.pyramid.copied import region
+from singan_aug.pyramid.generated import networks
 from tests.conftest import PHOTO_SIZE, copies, make_photo, mixed, quick_paper
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,12 +57,19 @@ ENTERED: dict[str, Callable[..., Tensor]] = {
     "style": lambda pyramid, **options: tasks.style(pyramid, OTHER, **options),
 }
 WITH_MASK = ("harmonize", "edit", "inpaint")
+# Of each task that needs no other image.
+DRAWN: dict[str, Callable[..., Tensor]] = {
+    "sample": lambda pyramid, **options: tasks.sample(pyramid, 1, (36, 70), **options),
+    "animate": lambda pyramid, **options: tasks.animate(pyramid, frames=12, **options),
+    "interpolate": lambda pyramid, seed=0, **options: tasks.interpolate(pyramid, seed, seed + 1, frames=5, **options),
+}
+every_drawn = pytest.mark.parametrize("task", DRAWN)
 every_task = pytest.mark.parametrize("task", ENTERED)
 every_preset = pytest.mark.parametrize("preset", PRESETS)
 
 
 def test_every_task_is_here() -> None:
-    assert set(tasks.__all__) == set(ENTERED)
+    assert set(tasks.__all__) == {*ENTERED, *DRAWN, "save_clip"}
 
 
 @pytest.mark.parametrize("name", tasks.__all__)
@@ -145,6 +155,134 @@ def test_pil_array_and_tensor_are_one_image(task: str) -> None:
     own = [[mask] if task in WITH_MASK else [] for mask in masks]
     first, *others = [getattr(tasks, task)(pyramid, kind, *mask) for kind, mask in zip(kinds, own, strict=True)]
     assert all(torch.equal(first, each) for each in others)
+
+
+# Drawn
+
+
+@every_preset
+@every_drawn
+def test_what_is_drawn_is_what_the_same_arguments_give(task: str, preset: str) -> None:
+    pyramid, state = _pyramid(preset), torch.get_rng_state()
+    first, again, other = (DRAWN[task](pyramid, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert torch.equal(state, torch.get_rng_state())
+    assert not torch.equal(first, other)
+    assert first.shape[1:] == (3, *((36, 70) if task == "sample" else PHOTO_SIZE))
+    assert first.dtype == torch.float32
+    assert 0 <= first.min() < first.max() <= 1
+    assert not first.is_inference()
+
+
+@every_drawn
+def test_drawing_leaves_the_pyramid_as_it_is(task: str) -> None:
+    pyramid = _pyramid("copied")
+    before = {name: tensor.clone() for name, tensor in pyramid.tensors().items()}
+    DRAWN[task](pyramid)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in pyramid.tensors().items())
+
+
+@every_drawn
+def test_drawn_tasks_refuse_a_start_scale_that_there_is_not(task: str) -> None:
+    with pytest.raises(StartScaleError, match="expected a start scale"):
+        DRAWN[task](_pyramid("copied"), start_scale=9)
+
+
+@every_preset
+@pytest.mark.parametrize("size", [(36, 96), (72, 48), (18, 24), (20, 90)])
+@pytest.mark.parametrize("start_scale", ["coarse", "medium", "fine"])
+def test_samples_have_any_size_from_any_start_scale(preset: str, size: tuple[int, int], start_scale: str) -> None:
+    made = tasks.sample(_pyramid(preset), 2, size, start_scale=start_scale, seed=1)
+    assert made.shape == (2, 3, *size)
+    assert not torch.equal(made[0], made[1])
+    assert torch.equal(made[:1], tasks.sample(_pyramid(preset), 1, size, start_scale=start_scale, seed=1))
+
+
+@every_preset
+def test_a_sample_of_the_own_size_is_a_draw(preset: str) -> None:
+    pyramid = _pyramid(preset)
+    assert torch.equal(tasks.sample(pyramid, 2, pyramid.size, seed=5), draw(pyramid, 2, seed=5))
+
+
+def test_samples_do_not_depend_on_how_much_is_worked_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [tasks.sample(_pyramid(preset), 1, (60, 130), start_scale=1) for preset in PRESETS]
+    for module, name, few in ((region, "AT_ONCE_PX", 700), (networks, "STRIP_PX", 700), (region, "EXHAUSTIVE", 1)):
+        monkeypatch.setattr(module, name, few)
+        if name == "STRIP_PX":
+            in_parts = [tasks.sample(_pyramid(preset), 1, (60, 130), start_scale=1) for preset in PRESETS]
+            for one, other in zip(whole, in_parts, strict=True):
+                assert torch.allclose(one, other, atol=1e-5)
+    by_rows = tasks.sample(_pyramid("copied"), 1, (60, 130), start_scale=1)
+    monkeypatch.setattr(region, "AT_ONCE_PX", 2**17)
+    assert torch.allclose(by_rows, tasks.sample(_pyramid("copied"), 1, (60, 130), start_scale=1), atol=1e-5)
+
+
+@every_preset
+def test_an_animation_comes_back_without_a_jump(preset: str) -> None:
+    frames = tasks.animate(_pyramid(preset), frames=30, seed=2)
+    step = (frames.roll(-1, 0) - frames).abs().mean((1, 2, 3))
+    assert step.min() > 0  # it moves
+    assert step[-1] < 2.5 * step[:-1].median()
+    assert (frames.roll(-15, 0) - frames).abs().mean() > 1.5 * step.median()
+
+
+def test_a_calmer_walk_stays_nearer_to_the_source() -> None:
+    pyramid = _pyramid("generated")
+    off = [
+        (tasks.animate(pyramid, frames=12, alpha=alpha, beta=0.8) - reconstruct(pyramid)).abs().mean()
+        for alpha in (0.05, 0.9)
+    ]
+    assert off[1] < 0.7 * off[0]
+
+
+def test_interpolation_ends_at_draws_where_all_is_generated() -> None:
+    pyramid = _pyramid("generated")
+    made = tasks.interpolate(pyramid, 7, 9, frames=4, start_scale=1)
+    for at, seed in ((0, 7), (-1, 9)):
+        assert torch.allclose(made[at], draw(pyramid, 1, 1, seed=seed)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda pyramid: tasks.sample(pyramid, 0),
+        lambda pyramid: tasks.sample(pyramid, 1, (8, 100)),
+        lambda pyramid: tasks.sample(pyramid, 1, (16_000, 16_000)),
+        lambda pyramid: tasks.animate(pyramid, frames=1),
+        lambda pyramid: tasks.animate(pyramid, alpha=0),
+        lambda pyramid: tasks.animate(pyramid, beta=1),
+        lambda pyramid: tasks.interpolate(pyramid, 0, 1, frames=1),
+        lambda pyramid: tasks.save_clip(torch.zeros(2, 3, 16, 16), "clip.avi"),
+        lambda pyramid: tasks.save_clip(torch.zeros(2, 3, 16, 16), "clip.gif", fps=0),
+    ],
+)
+def test_numbers_out_of_range_are_refused(call: Callable[[Pyramid], object]) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        call(_pyramid("copied"))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_a_clip_has_all_pictures_and_plays_for_ever(suffix: str, tmp_path: Path) -> None:
+    frames = tasks.animate(_pyramid("copied"), frames=6)
+    tasks.save_clip(frames, tmp_path / f"clip{suffix}", fps=10)
+    with Image.open(tmp_path / f"clip{suffix}") as clip:
+        assert (getattr(clip, "n_frames", 1), clip.size, clip.info["loop"]) == (6, (48, 36), 0)
+        clip.seek(5)
+        shown = np.asarray(clip.convert("RGB"), np.float32) / 255
+    assert np.abs(shown - frames[5].movedim(0, -1).numpy()).mean() < 0.06
+
+
+def test_an_mp4_has_all_pictures(tmp_path: Path) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the video extra is not installed")
+    tasks.save_clip(tasks.animate(_pyramid("copied"), frames=6), tmp_path / "clip.mp4", fps=10)
+    count, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "clip.mp4"))
+    assert (count, seconds) == (6, pytest.approx(0.6, abs=0.05))
+
+
+def test_without_the_extra_an_mp4_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(ConfigError, match=r"singan-aug\[video\]"):
+        tasks.save_clip(torch.zeros(2, 3, 16, 16), tmp_path / "clip.mp4")
 
 
 # Refused
@@ -302,6 +440,25 @@ def test_a_command_fits_and_writes_what_the_function_gives(task: str, files: Pat
     assert _run(files, task, "photo.png", *INPUTS[task], "--force").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        (["sample", "photo.png", "--size", "90x40", "-n", "2"], 2),
+        (["animate", "photo.png", "--frames", "4", "--out", "a.gif"], 1),
+        (["interpolate", "photo.png", "--frames", "4", "--out", "deep/i.webp"], 1),
+    ],
+)
+def test_what_is_drawn_is_written(arguments: list[str], written: int, files: Path) -> None:
+    before = {path for path in files.rglob("*.*") if path.suffix in (".png", ".gif", ".webp")}
+    assert _run(files, *arguments, "--fit").exit_code == 0
+    made = {path for path in files.rglob("*.*") if path.suffix in (".png", ".gif", ".webp")} - before
+    assert len(made) == written
+    size = (90, 40) if arguments[0] == "sample" else (48, 36)
+    for path in made:
+        with Image.open(path) as picture:
+            assert picture.size == size
+
+
 def test_a_turned_copy_takes_inputs_that_lie_as_it_does(files: Path) -> None:
     Image.fromarray(np.rot90(MASK)).save(files / "turned_mask.png")
     assert _run(files, "inpaint", "photo.png", "--mask", "mask.png", "--fit").exit_code == 0
@@ -324,6 +481,8 @@ def test_a_turned_copy_takes_inputs_that_lie_as_it_does(files: Path) -> None:
         ),
         (["paint", "photo.png", "--painting", "other.png", "--fit", "--start-scale", "deep"], "start scale"),
         (["style", "photo.png", "--layout", "other.png", "--preset", "grand", "--fit"], "preset"),
+        (["sample", "photo.png", "--size", "large", "--fit"], "WIDTHxHEIGHT"),
+        (["animate", "photo.png", "--out", "a.avi", "--fit"], ".gif"),
     ],
 )
 def test_bad_usage_is_one_line(arguments: list[str], why: str, files: Path) -> None:

@@ -14,16 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from singan_aug.pyramid.copied.coordinates import SEAM_LIMIT
+from singan_aug.pyramid.copied.coordinates import MARGIN, SEAM_LIMIT
 from singan_aug.pyramid.copied.scale import CopiedScale
 from singan_aug.pyramid.copied.search import nearest_places, prepared
-from singan_aug.pyramid.copied.steps_torch import describe, followed, packed_basis, seams
+from singan_aug.pyramid.copied.steps_torch import followed, packed_basis, seams
 from singan_aug.pyramid.resample import blur, resize
 from singan_aug.pyramid.sizes import Size, sizes_for
 
 __all__ = ["Imitation", "filled_smoothly", "grown", "imitated"]
 
 EXHAUSTIVE = 300_000_000  # pairs up to which seams are compared with all places; above, with their neighbours' alone
+AT_ONCE_PX = 2**17  # pixels whose patches are held at once
 TOUCHED = 0.02  # share of a pixel from which on it counts as part of a region
 SMOOTHED_PX = 1.5  # what hides the steps of halvings in a hole that is filled smoothly
 ALL_PLACES_ALIKE = 1e6  # alpha for which no place gives way to another
@@ -159,10 +160,9 @@ class _Places:
         """Origins, int64 [2, h, w], with the best places for the active pixels of an image; `shown` in place of the
         source is what they are compared with."""
         if not exact and int(active.sum()) * len(self.allowed) > EXHAUSTIVE:
-            improved = self.scale.improved(image, origin[None])[0]
-            return torch.where(active, improved, origin)
+            return torch.where(active, self._improved(image, origin), origin)
         keys = self.keys if shown is None else self._prepared(shown)
-        wanted = self._described(image)[active.flatten()]
+        wanted = self._described(image, active.flatten().nonzero()[:, 0])
         if not len(wanted):
             return origin
         found = self.allowed[nearest_places(wanted, keys, self.how.completeness)]
@@ -170,29 +170,50 @@ class _Places:
         origin[:, active] = torch.stack([found // self.scale.size[1], found % self.scale.size[1]])
         return origin
 
+    def _improved(self, image: Tensor, origin: Tensor) -> Tensor:
+        """The best of the places that neighbours lead to, some rows at a time: they see a few rows around theirs."""
+        height, width = image.shape[2:]
+        rows, around = max(1, AT_ONCE_PX // width), MARGIN + self.radius + 1
+        made = []
+        for top in range(0, height, rows):
+            first, last = max(0, top - around), min(height, top + rows + around)
+            strip = self.scale.improved(image[:, :, first:last], origin[None, :, first:last])[0]
+            made.append(strip[:, top - first : min(top + rows, height) - first])
+        return made[0] if len(made) == 1 else torch.cat(made, 1)
+
     def voted(self, target: Tensor, origin: Tensor, region: Tensor) -> Tensor:
         """The target where each pixel of a region is the mean of what the patches over it show there."""
-        rows, columns = region.nonzero().unbind(1)
-        sides = self.scale.source.shape[2:]
-        total = target.new_zeros(target.shape[1], len(rows))
-        count = target.new_zeros(len(rows))
-        for down in range(-self.radius, self.radius + 1):
-            for right in range(-self.radius, self.radius + 1):
-                y, x = (rows - down).clamp(0, target.shape[2] - 1), (columns - right).clamp(0, target.shape[3] - 1)
-                row, column = origin[0, y, x] + rows - y, origin[1, y, x] + columns - x
-                inside = (row >= 0) & (row < sides[0]) & (column >= 0) & (column < sides[1])
-                row, column = row.clamp(0, sides[0] - 1), column.clamp(0, sides[1] - 1)
-                total += self.scale.source[0, :, row, column] * inside
-                count += inside
         made = target.clone()
-        made[0, :, region] = total / count.clamp_min(1)
+        for rows, columns in (part.unbind(1) for part in region.nonzero().split(AT_ONCE_PX)):
+            made[0, :, rows, columns] = self._vote(origin, rows, columns)
         return made
 
-    def _prepared(self, image: Tensor) -> Tensor:
-        return prepared(self._described(image)[self.allowed])
+    def _vote(self, origin: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """[C, A]: of each of these pixels."""
+        source, sides = self.scale.source[0], self.scale.size
+        total = source.new_zeros(len(source), len(rows))
+        count = source.new_zeros(len(rows))
+        for down in range(-self.radius, self.radius + 1):
+            for right in range(-self.radius, self.radius + 1):
+                y, x = (rows - down).clamp(0, origin.shape[1] - 1), (columns - right).clamp(0, origin.shape[2] - 1)
+                row, column = origin[0, y, x] + rows - y, origin[1, y, x] + columns - x
+                inside = (row >= 0) & (row < sides[0]) & (column >= 0) & (column < sides[1])
+                total += source[:, row.clamp(0, sides[0] - 1), column.clamp(0, sides[1] - 1)] * inside
+                count += inside
+        return total / count.clamp_min(1)
 
-    def _described(self, image: Tensor) -> Tensor:
-        """[h * w, D + 2]: what surrounds each pixel, and where it lies."""
-        sides = [(torch.arange(side, device=image.device) + 0.5) / side for side in image.shape[2:]]
-        where = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).flatten(0, 1) * self.how.nearness**0.5
-        return torch.cat([describe(image, self.basis)[0].flatten(0, 1), where], 1)
+    def _prepared(self, image: Tensor) -> Tensor:
+        return prepared(self._described(image, self.allowed))
+
+    def _described(self, image: Tensor, places: Tensor) -> Tensor:
+        """[A, D + 2]: what surrounds these pixels, rows after rows, and where they lie."""
+        height, width = image.shape[2:]
+        padded = F.pad(image, (self.radius,) * 4, mode="replicate")[0]
+        windows = padded.unfold(1, 2 * self.radius + 1, 1).unfold(2, 2 * self.radius + 1, 1)  # a view
+        found = []
+        for some in places.split(AT_ONCE_PX):
+            rows, columns = some // width, some % width
+            patches = windows[:, rows, columns].transpose(0, 1).flatten(1)
+            where = torch.stack([(rows + 0.5) / height, (columns + 0.5) / width], 1) * self.how.nearness**0.5
+            found.append(torch.cat([patches @ self.basis.flatten(1).T, where], 1))
+        return torch.cat(found) if found else image.new_zeros(0, len(self.basis) + 2)

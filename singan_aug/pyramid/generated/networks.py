@@ -12,6 +12,7 @@ from singan_aug.pyramid.generated.blocks import BLOCKS, KERNEL_PX, conv3x3
 
 __all__ = ["Critic", "Generator", "critic_from", "generator_from"]
 
+STRIP_PX = 2**18  # pixels that a generator works on at once when it draws: some 128 MB a layer of 128 channels
 PADDINGS = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
 
 
@@ -53,8 +54,17 @@ class Generator(nn.Module):
         # An image no larger than what it would be padded with has nothing to reflect.
         mode = "replicate" if self.padding == "reflect" and min(entering.shape[-2:]) <= self.pad_px else self.padding
         padded = F.pad(entering + noise, (self.pad_px,) * 4, mode=mode)
-        residual: Tensor = self.body(padded)
+        residual = self.body(padded) if self.training else self._in_strips(padded)
         return entering + residual.tanh()
+
+    def _in_strips(self, padded: Tensor) -> Tensor:
+        """The body of a few rows at a time: the same, in memory that does not grow with the image's height."""
+        rows = max(1, STRIP_PX // (padded.shape[0] * padded.shape[3]))
+        height = padded.shape[2] - 2 * self.pad_px
+        strips = [
+            self.body(padded[:, :, top : min(top + rows, height) + 2 * self.pad_px]) for top in range(0, height, rows)
+        ]
+        return strips[0] if len(strips) == 1 else torch.cat(strips, 2)
 
 
 class Critic(nn.Module):

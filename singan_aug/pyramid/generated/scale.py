@@ -16,7 +16,7 @@ from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scale import Canvas, Scale
 from singan_aug.pyramid.sizes import Size, scale_widths
 
-__all__ = ["GeneratedScale", "generated_bytes", "run_scale", "unpack_generated"]
+__all__ = ["SHIFT_CELLS", "GeneratedScale", "generated_bytes", "run_scale", "unpack_generated"]
 
 SHIFT_CELLS = 2  # of the random field along the short side: it deforms the layout, not the texture
 

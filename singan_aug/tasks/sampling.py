@@ -1,0 +1,112 @@
+"""sample(): variants of any size and aspect, panoramas too."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from singan_aug.errors import ConfigError
+from singan_aug.images import to_unit
+from singan_aug.pyramid import Pyramid, draw
+from singan_aug.pyramid.copied.region import Imitation
+from singan_aug.pyramid.copied.scale import CopiedScale
+from singan_aug.pyramid.fields import deformed, random_field
+from singan_aug.pyramid.generated.scale import SHIFT_CELLS, GeneratedScale
+from singan_aug.pyramid.noise import derive_seed, generator_for
+from singan_aug.pyramid.resample import resize
+from singan_aug.pyramid.scale import Canvas, draw_upwards
+from singan_aug.pyramid.sizes import Size, StartScale, resolve_start_scale, sizes_for
+from singan_aug.pyramid.threads import one_thread
+from singan_aug.tasks._entering import redrawn
+
+__all__ = ["sample"]
+
+HOW = Imitation(passes=(4, 2, 1), completeness=5e-3, unrest=0.3)
+PAIRS = 400_000_000  # patches times places that the first search may compare: seconds
+MOST_STRETCH = (3.0, 1.5)  # down and across: scenes have a sky above, and go on to the left and right
+MOST_SIDE_PX = 16_384
+MOST_PX = 2**26
+
+
+def sample(
+    pyramid: Pyramid, n: int = 1, size: Size | None = None, *, start_scale: StartScale = 0, seed: int = 0
+) -> Tensor:
+    """`n` variants of any size and aspect, float [n, C, *size] in [0, 1].
+
+    For the pyramid's own size it is what `draw` gives. `draw` takes other sizes too, and stretches the layout; here a
+    larger canvas is laid out with the source and its mirror images side by side, each as large as it was, deformed at
+    random, and then redrawn. So a panorama of 3000 px has mountains as large as the photo's, and more of them.
+
+    All of the canvas is one: there are no tiles that could show where they meet. Memory is about 250 bytes a pixel
+    where scales copy, beside what the pyramid takes; networks work on 2^18 pixels at a time, rows after rows.
+
+    Args:
+        pyramid: of any preset.
+        n: how many. The i-th depends on (seed, i) alone.
+        size: (height, width), each 16 to 16384, their product up to 2^26; the pyramid's by default.
+        start_scale: as `draw` takes it. Where scales copy and the canvas is large, patches are first searched at a
+            coarser scale than that, and what moves is as small as the start scale says.
+        seed: same seed, same pixels on one device.
+
+    Raises `StartScaleError`: no such scale; `ConfigError`: `n` or `size` is out of range.
+    """
+    start = resolve_start_scale(start_scale, len(pyramid))
+    if n < 1:
+        raise ConfigError(f"expected n of at least 1, got {n!r}")
+    if size is not None and (not 16 <= min(size) <= max(size) <= MOST_SIDE_PX or math.prod(size) > MOST_PX):
+        raise ConfigError(f"expected a size of 16 to {MOST_SIDE_PX} px a side, at most {MOST_PX} in all, got {size!r}")
+    if size is None or tuple(size) == pyramid.size:
+        return draw(pyramid, n, start, seed=seed)
+    with torch.no_grad(), one_thread():
+        made = [_sampled(pyramid, size, start, derive_seed(seed, i)) for i in range(n)]
+    return to_unit(torch.cat(made))
+
+
+def _sampled(pyramid: Pyramid, size: Size, start: int, seed: int) -> Tensor:
+    """[1, C, *size] in [-1, 1]."""
+    sizes = sizes_for(tuple(scale.size for scale in pyramid.scales), size)
+    first, generator = pyramid.scales[start], generator_for(seed, "layout")
+    resample = pyramid.config.sizes.resample
+    if isinstance(first, GeneratedScale):
+        generated = [scale for scale in pyramid.scales[start:] if isinstance(scale, GeneratedScale)]
+        if start or first.z_star is None:
+            entering = side_by_side(resize(first.entering, first.size, resample), sizes[start])
+            if first.shift_px:
+                cells = round(SHIFT_CELLS * min(sizes[start]) / min(first.size)) or 1
+                field = random_field(sizes[start], generator, first.shift_px, cells)
+                entering = deformed(entering, field.to(entering.device))
+            canvas = draw_upwards(generated, sizes[start:][: len(generated)], [generator], Canvas(entering))
+        else:
+            canvas = draw_upwards(generated, sizes[: len(generated)], [generator])
+        if len(generated) == len(pyramid.scales) - start:
+            return canvas.image
+        return redrawn(pyramid, resize(canvas.image, size, resample), start + len(generated), HOW, seed)
+    assert isinstance(first, CopiedScale)
+    cells = round(first.how.shift_cells * min(sizes[start]) / min(first.size)) or 1
+    deviation_px = first.how.shift_px * first.how.shift_decay**first.index
+    field = random_field(sizes[start], generator, deviation_px, cells).to(first.source.device)
+    laid_out = deformed(side_by_side(first.source, sizes[start]), field)
+    lower = max(
+        k
+        for k in range(start + 1)
+        if k == _lowest_copied(pyramid) or math.prod(sizes[k]) * math.prod(pyramid.scales[k].size) <= PAIRS
+    )
+    return redrawn(pyramid, resize(laid_out, size, resample), lower, HOW, seed)
+
+
+def _lowest_copied(pyramid: Pyramid) -> int:
+    return next(k for k, scale in enumerate(pyramid.scales) if isinstance(scale, CopiedScale))
+
+
+def side_by_side(image: Tensor, size: Size) -> Tensor:
+    """[1, C, *size]: an image, [1, C, h, w], and its mirror images side by side, stretched as little as may be."""
+    axes = []
+    for own, side, most in zip(image.shape[2:], size, MOST_STRETCH, strict=True):
+        times = max(1, math.ceil(side / own / most))
+        axes.append((torch.arange(side, device=image.device) + 0.5) * (times * own / side) * (2 / own) - 1)
+    rows, columns = torch.meshgrid(*axes, indexing="ij")
+    grid = torch.stack([columns, rows], -1)[None].to(image.dtype)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
