@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from benchmarks.topology import cl_dice, topology
+from singan_aug.fitting import fit
+from singan_aug.images import Pixels
+from singan_aug.presets import fast, smooth
+from singan_aug.pyramid import trace
+from singan_aug.pyramid.sizes import DEFAULT_START
+from tests.conftest import make_photo
 
 
 def _cross() -> np.ndarray:
@@ -38,3 +46,29 @@ def test_cl_dice_is_one_for_itself_and_none_for_what_lies_elsewhere() -> None:
     half[14:17, 17:] = False
     assert 0.8 < cl_dice(half, whole) < 0.95
     assert cl_dice(np.roll(whole, 8, (0, 1)), whole) < 0.3
+
+
+def _membranes(side: int = 160, cells: int = 30) -> tuple[Pixels, np.ndarray]:
+    """Cells around random points, with walls four pixels wide, and where these are."""
+    points = np.random.default_rng(0).uniform(0, side, (cells, 2))
+    rows, columns = np.mgrid[0:side, 0:side]
+    apart = np.sort(np.hypot(rows[..., None] - points[:, 0], columns[..., None] - points[:, 1]), -1)
+    walls = apart[..., 1] - apart[..., 0] < 4
+    texture = make_photo(side, side, channels=1)[..., 0]
+    return np.where(walls, 40 + texture // 8, 150 + texture // 4).astype(np.uint8), walls
+
+
+@pytest.mark.parametrize(("make", "least_cells", "least_cl_dice"), [(fast, 0.9, 0.7), (smooth, 0.95, 0.8)])
+def test_the_default_start_keeps_thin_structures_whole(make: Any, least_cells: float, least_cl_dice: float) -> None:
+    image, walls = _membranes()
+    pyramid, source = fit(image, make(), mask=walls), topology(walls)
+    found: dict[str, dict[str, float]] = {}
+    for start in (DEFAULT_START, "coarse"):
+        masks = trace(pyramid, 6, start, seed=1).masks
+        assert masks is not None
+        each = [{"cl_dice": cl_dice(bits, walls), **topology(bits)} for bits in masks.numpy() > 0]
+        found[start] = {name: float(np.median([one[name] for one in each])) for name in each[0]}
+    kept, broken = found[DEFAULT_START], found["coarse"]
+    assert kept["parts"] == source["parts"]
+    assert kept["holes"] >= least_cells * source["holes"] > broken["holes"]
+    assert kept["cl_dice"] >= least_cl_dice > broken["cl_dice"]

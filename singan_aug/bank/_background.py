@@ -10,9 +10,11 @@ import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from singan_aug.bank._draw import resolved_spec
 from singan_aug.errors import ConfigError
+from singan_aug.pyramid.confine import Confine
 from singan_aug.pyramid.sizes import StartScale
 from singan_aug.store import Store, open_store
 
@@ -46,14 +48,17 @@ class BackgroundBank:
         variants: int | None = None,
         start_scales: Iterable[StartScale] | None = None,
         seed: int | None = None,
+        confine: Confine | Literal["none"] | None = None,
+        confine_margin_px: float | None = None,
         jobs: int = 1,
         drop: bool = False,
     ) -> None:
         store = open_store(store) if not isinstance(store, Store) else store
-        spec = resolved_spec(store, variants, start_scales, seed, None)
+        spec = resolved_spec(store, variants, start_scales, seed, None, confine, confine_margin_px)
         self._command = [sys.executable, "-P", "-m", "singan_aug", "bank", "--cache", store.location]
         self._command += [f"--jobs={jobs}", f"--variants={spec.variants}", f"--seed={spec.seed}"]
         self._command += [f"--start-scale={scale}" for scale in spec.start_scales] + ["--yes"] * drop
+        self._command += [f"--confine={spec.confine or 'none'}", f"--confine-margin-px={spec.confine_margin_px}"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> BackgroundBank:

@@ -12,6 +12,7 @@ import xxhash
 
 from singan_aug.bank._file import LENGTH, Banked, BankFile, BankSpec, Entry
 from singan_aug.errors import CorruptPyramidError
+from singan_aug.pyramid.confine import Confinement
 from singan_aug.store import Store
 
 __all__ = ["Bank"]
@@ -73,6 +74,12 @@ class Bank:
         """What it was asked to hold; None where there is no bank."""
         file = self._opened()
         return file.spec if file else None
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """What its variants are confined to, if to anything."""
+        spec = self.spec
+        return spec.confinement if spec else None
 
     def scales(self, key: str) -> int | None:
         """How many scales a pyramid has; None where the bank does not know it."""

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 import joblib
 
 from singan_aug.bank._bank import Bank
 from singan_aug.bank._file import MOST_VARIANTS, BankFile, BankSpec, Entry, Slot, bank_bytes, is_int
 from singan_aug.bank._writer import BankWriter
-from singan_aug.errors import ConfigError, MissingPyramidError, StartScaleError, StoreError
+from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, StartScaleError, StoreError
 from singan_aug.images import Pixels, to_pixels
+from singan_aug.pyramid.confine import MARGIN_PX, Confine, Confinement
 from singan_aug.pyramid.sizes import DEFAULT_START, START_WORDS, StartScale, resolve_start_scale
 from singan_aug.store import Manifest, Store, open_store
 from singan_aug.workers import side_by_side
@@ -68,6 +70,10 @@ def draw_bank(
     variants: int | None = None,  # of each pyramid at each start scale; by default as many as the bank has, or 8
     start_scales: Iterable[StartScale] | None = None,  # as in `draw`; by default those of the bank, or "fine"
     seed: int | None = None,  # the variants' seeds derive from it; by default the bank's own, or 0
+    confine: Confine
+    | Literal["none"]
+    | None = None,  # "mask" or "background"; by default as the bank has it, or "none"
+    confine_margin_px: float | None = None,  # around the object; by default as the bank has it, or 8
     refresh: float | None = None,  # then draw this share of the bank anew, (0, 1], what is oldest first
     jobs: int | None = None,  # processes side by side; by default one for each core that has enough to do
     drop: bool = False,  # go on where variants that are drawn would be lost, since others are asked for now
@@ -84,25 +90,27 @@ def draw_bank(
         ConfigError: an argument is not one of these, or variants would be lost and `drop` is not set.
         MissingPyramidError: the store holds no pyramid.
         StartScaleError: no pyramid has such start scales.
+        LabelError: variants are to be confined, and no pyramid has a mask.
         StoreError: it cannot be written, has no room, or another process draws its bank.
         WorkerLostError: a worker process was killed from outside.
     """
     store = open_store(store) if not isinstance(store, Store) else store
     notify: OnEvent = on_event or (lambda _: None)
-    spec = resolved_spec(store, variants, start_scales, seed, refresh)
+    spec = resolved_spec(store, variants, start_scales, seed, refresh, confine, confine_margin_px)
     with BankWriter.claimed(store) as writer:
         entries, broken, dropped = _layout(store, spec)
         if dropped and not drop:
             raise ConfigError(
                 f"this would drop {dropped:,} variants that the bank of {store.location} holds, since fewer variants, "
-                "other start scales or another seed are asked for now: ask for those too, or pass drop=True (--yes)"
+                "other start scales, another seed or another confinement are asked for now: ask for those too, or pass "
+                "drop=True (--yes)"
             )
         failed = dict(broken)
         drawn = 0
         with writer.opened(spec, entries) as bank:
             slots = bank.missing(check=refresh is None)
             slots += bank.oldest(math.ceil((refresh or 0.0) * bank.capacity))
-            tasks = list(_tasks(slots, bank.entries, spec.seed, store.location))
+            tasks = list(_tasks(slots, bank.entries, spec, store.location))
             for numbers, made in side_by_side(_draw, tasks, _jobs(jobs, slots, bank.entries)):
                 if isinstance(made, str):
                     if made:
@@ -122,24 +130,26 @@ def plan_bank(
     variants: int | None = None,
     start_scales: Iterable[StartScale] | None = None,
     seed: int | None = None,
+    confine: Confine | Literal["none"] | None = None,
+    confine_margin_px: float | None = None,
     refresh: float | None = None,
     jobs: int | None = None,
     timed: bool = True,  # draw a few variants to forecast the time
 ) -> BankPlan:
     """What `draw_bank` would do. Raises as it does."""
-    spec = resolved_spec(store, variants, start_scales, seed, refresh)
+    spec = resolved_spec(store, variants, start_scales, seed, refresh, confine, confine_margin_px)
     entries, failed, dropped = _layout(store, spec)
     total = len(entries) * spec.variants
     bank = Bank(store)
     kept = 0
     with suppress(StoreError):  # nothing of a broken bank is kept
-        if bank.spec and bank.spec.seed == spec.seed:
+        if bank.spec and bank.spec.draws_as(spec):
             kept = sum(min(spec.variants, bank.count(s.key, s.start_scale)) for s in entries if bank.holds(s))
     to_draw = total - kept + math.ceil((refresh or 0.0) * kept)
     slots = [Slot(row, i, 0) for row in range(len(entries)) for i in range(spec.variants)][:to_draw]
     side = _jobs(jobs, slots, entries)
     pixels = to_draw * sum(s.height * s.width for s in entries) / max(1, len(entries))
-    seconds = pixels * _seconds_per_px(store, entries) / side if timed and to_draw else 0.0
+    seconds = pixels * _seconds_per_px(store, entries, spec.confinement) / side if timed and to_draw else 0.0
     return BankPlan(
         spec, tuple(entries), tuple(failed), to_draw, dropped, bank_bytes(entries, spec.variants), seconds, side
     )
@@ -157,16 +167,23 @@ def resolved_spec(
     start_scales: Iterable[StartScale] | None,
     seed: int | None,
     refresh: float | None,
+    confine: Confine | Literal["none"] | None = None,
+    confine_margin_px: float | None = None,
 ) -> BankSpec:
     """What is asked for, the rest as the bank has it. Raises `ConfigError`."""
     before = None
     with suppress(StoreError):  # one that cannot be read is drawn anew
         before = Bank(store).spec
     before = before or DEFAULT
+    kept: Confine | None = before.confine if confine is None else None if confine == "none" else confine
+    margin_px = before.confine_margin_px if confine_margin_px is None else confine_margin_px
+    Confinement.of(kept, margin_px)
     spec = BankSpec(
         variants=before.variants if variants is None else variants,
         start_scales=before.start_scales if start_scales is None else tuple(dict.fromkeys(start_scales)),
         seed=before.seed if seed is None else seed,
+        confine=kept,
+        confine_margin_px=margin_px if kept else MARGIN_PX,
     )
     if not is_int(spec.variants) or not 1 <= spec.variants <= MOST_VARIANTS:
         raise ConfigError(f"expected 1 to {MOST_VARIANTS:,} variants, got {spec.variants!r}")
@@ -194,7 +211,7 @@ def _layout(store: Store, spec: BankSpec) -> tuple[list[Entry], list[tuple[str, 
     for key in store.keys():
         try:
             entries += _entries_of(store.manifest(key), spec)
-        except StartScaleError as error:
+        except (StartScaleError, LabelError) as error:
             lacking = error
             failed.append((key, str(error)))
         except MissingPyramidError:  # removed meanwhile
@@ -206,7 +223,7 @@ def _layout(store: Store, spec: BankSpec) -> tuple[list[Entry], list[tuple[str, 
         raise MissingPyramidError(f"there are no pyramids in {store.location}: fit images with `singan-aug fit` first")
     if not entries and lacking:
         raise lacking
-    if before is not None and before.spec.seed == spec.seed:  # what cannot be read today may be restored tomorrow
+    if before is not None and before.spec.draws_as(spec):  # what cannot be read today may be restored tomorrow
         entries += [entry for entry in before.entries if entry.key in broken]
     return entries, failed, 0 if before is None else _dropped(before, store, spec, set(entries))
 
@@ -215,7 +232,7 @@ def _dropped(before: BankFile, store: Store, spec: BankSpec, entries: set[Entry]
     """How many variants of pyramids that are still there another layout has no room for."""
     count = 0
     for row, entry in enumerate(before.entries):
-        kept = spec.variants if entry in entries and before.spec.seed == spec.seed else 0
+        kept = spec.variants if entry in entries and before.spec.draws_as(spec) else 0
         lost = sum(slot[0] != 0 for slot in before.slots(row)[kept:])
         if lost and store.has_weights(entry.key, entry.weights_checksum):
             count += lost
@@ -223,7 +240,14 @@ def _dropped(before: BankFile, store: Store, spec: BankSpec, entries: set[Entry]
 
 
 def _entries_of(manifest: Manifest, spec: BankSpec) -> list[Entry]:
-    """One for each start scale, each once. Raises `StartScaleError` where the pyramid lacks one."""
+    """One for each start scale, each once. Raises `StartScaleError` where the pyramid lacks one, `LabelError` where it
+    has no mask and draws are confined by it.
+    """
+    if spec.confine and not manifest.mask_values:
+        raise LabelError(
+            f"expected a pyramid with a mask to confine its draws to, got {manifest.name or manifest.key} without one: "
+            "fit images with their masks (`singan-aug fit --masks`)"
+        )
     scales = len(manifest.scale_sizes)
     return [
         Entry(
@@ -247,11 +271,11 @@ def _jobs(jobs: int | None, slots: Sequence[Slot], entries: Sequence[Entry]) -> 
     return max(1, min(jobs, math.ceil(len(slots) / DRAWN_AT_ONCE)))
 
 
-Task = tuple[tuple[int, ...], str, str, tuple[tuple[int, int], ...]]
+Task = tuple[tuple[int, ...], str, str, tuple[tuple[int, int], ...], Confinement | None]
 
 
-def _tasks(slots: Sequence[Slot], entries: Sequence[Entry], seed: int, location: str) -> Iterator[Task]:
-    """(numbers of slots, store, key, (start scale, seed) of each), a pyramid's slots together."""
+def _tasks(slots: Sequence[Slot], entries: Sequence[Entry], spec: BankSpec, location: str) -> Iterator[Task]:
+    """(numbers of slots, store, key, (start scale, seed) of each, confinement), a pyramid's slots together."""
     if not slots:
         return
     from singan_aug.pyramid.noise import derive_seed  # torch
@@ -265,17 +289,22 @@ def _tasks(slots: Sequence[Slot], entries: Sequence[Entry], seed: int, location:
             some = numbers[first : first + DRAWN_AT_ONCE]
             starts = [entries[slots[number].entry].start_scale for number in some]
             seeds = [
-                derive_seed("bank", seed, key, start, slots[number].place, slots[number].round)
+                derive_seed("bank", spec.seed, key, start, slots[number].place, slots[number].round)
                 for number, start in zip(some, starts, strict=True)
             ]
-            yield tuple(some), location, key, tuple(zip(starts, seeds, strict=True))
+            yield tuple(some), location, key, tuple(zip(starts, seeds, strict=True)), spec.confinement
 
 
 def _draw(
-    numbers: tuple[int, ...], location: str, key: str, wanted: tuple[tuple[int, int], ...]
+    numbers: tuple[int, ...],
+    location: str,
+    key: str,
+    wanted: tuple[tuple[int, int], ...],
+    how: Confinement | None,
 ) -> tuple[tuple[int, ...], list[tuple[int, Pixels]] | str]:
     """The numbers, and (seed, pixels) of each; or why the pyramid cannot be drawn from, "" where it is gone."""
     from singan_aug.pyramid import draw
+    from singan_aug.pyramid.confine import draw_confined
 
     try:
         pyramid = open_store(location).load(key)
@@ -283,16 +312,23 @@ def _draw(
         return numbers, ""
     except StoreError as error:
         return numbers, str(error)
-    return numbers, [(seed, to_pixels(draw(pyramid, 1, start, seed=seed)[0])) for start, seed in wanted]
+    made = []
+    for start, seed in wanted:
+        if how is None:
+            unit = draw(pyramid, 1, start, seed=seed)[0]
+        else:
+            unit = draw_confined(pyramid, 1, start, seed, how)[0].image
+        made.append((seed, to_pixels(unit)))
+    return numbers, made
 
 
-def _seconds_per_px(store: Store, entries: Sequence[Entry]) -> float:
+def _seconds_per_px(store: Store, entries: Sequence[Entry], how: Confinement | None) -> float:
     """Process seconds that a pixel of a draw takes, on a few pyramids."""
     spent_sec = pixels = 0.0
     for entry in entries[:: math.ceil(len(entries) / TRIAL_ENTRIES)]:
-        _draw((0,), store.location, entry.key, ((entry.start_scale, 0),))  # the first draw of a process is slower
+        _draw((0,), store.location, entry.key, ((entry.start_scale, 0),), how)  # the first draw of a process is slower
         started_sec = time.process_time()
-        _draw((0,), store.location, entry.key, ((entry.start_scale, 0),))
+        _draw((0,), store.location, entry.key, ((entry.start_scale, 0),), how)
         spent_sec += time.process_time() - started_sec
         pixels += entry.height * entry.width
     return spent_sec / pixels

@@ -33,8 +33,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from singan_aug.errors import CorruptPyramidError
+from singan_aug.errors import ConfigError, CorruptPyramidError
 from singan_aug.images import Pixels
+from singan_aug.pyramid.confine import MARGIN_PX, Confine, Confinement
 from singan_aug.pyramid.sizes import START_WORDS, StartScale
 from singan_aug.store import checksum, open_regular, refuse_newer
 
@@ -86,6 +87,17 @@ class BankSpec:
     variants: int  # of each pyramid at each start scale
     start_scales: tuple[StartScale, ...]  # as they were given, for each pyramid to resolve
     seed: int  # the variants' seeds derive from it
+    confine: Confine | None = None  # as in `pyramid.confine`
+    confine_margin_px: float = MARGIN_PX
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """What its variants are confined to. Raises `ConfigError`."""
+        return Confinement.of(self.confine, self.confine_margin_px)
+
+    def draws_as(self, other: BankSpec) -> bool:
+        """Whether the same place holds the same variant."""
+        return (self.seed, self.confinement) == (other.seed, other.confinement)
 
 
 class Entry(NamedTuple):
@@ -143,12 +155,13 @@ class BankFile:
             self._head, header, table = self._read_head()
             refuse_newer(header["format_version"], str(path))
             intact = header.pop("checksum") == guard(header, table) and status.st_size == header["bytes"]
-            self.spec = BankSpec(header["variants"], tuple(header["start_scales"]), header["seed"])
+            how = (header.get("confine"), header.get("confine_margin_px", MARGIN_PX))  # not in those of before
+            self.spec = BankSpec(header["variants"], tuple(header["start_scales"]), header["seed"], *how)
             intact = intact and is_spec(self.spec)
             self._table = np.frombuffer(table, TABLE)
             self.slots_at: int = len(self._head) + len(table)
             intact = intact and _is_layout(self._table, self.spec, self.slots_at, status.st_size)
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ConfigError, struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             intact = False
         if not intact:
             raise CorruptPyramidError(
@@ -263,6 +276,7 @@ def is_spec(spec: BankSpec) -> bool:
         and all(map(is_start, spec.start_scales))
         and is_int(spec.seed)
         and 0 <= spec.seed < 2**63
+        and (spec.confine is None or spec.confinement is not None)
     )
 
 

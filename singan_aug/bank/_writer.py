@@ -96,7 +96,7 @@ class BankWriter:
             try:
                 with self._aside.open("w+b", buffering=0) as file:
                     _write_empty(file, spec, entries)
-                    if old is not None and old.spec.seed == spec.seed:
+                    if old is not None and old.spec.draws_as(spec):
                         _carry_over(old, OpenBank(file, BankFile(self._aside), self._store.location))
                     os.fsync(file.fileno())
                 self._aside.replace(self._path)
@@ -153,7 +153,7 @@ def _write_empty(file: Any, spec: BankSpec, entries: Sequence[Entry]) -> None:
     header: dict[str, Any] = {
         "format": "singan-aug bank",
         "format_version": FORMAT_VERSION,
-        **asdict(spec),
+        **{name: value for name, value in asdict(spec).items() if spec.confine or "confine" not in name},
         "entries": len(entries),
         "bytes": 0,
     }

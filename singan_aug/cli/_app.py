@@ -7,8 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -25,12 +26,16 @@ from singan_aug.errors import (
     is_out_of_memory,
 )
 from singan_aug.images import Pixels, load_image, quiet_decoding
+from singan_aug.pyramid.confine import Confine
 from singan_aug.store import Manifest, Store, abbreviated, fingerprint, open_store
 
 __all__ = [
+    "CONFINE_HELP",
     "FAILED",
     "AsJson",
     "Cache",
+    "ConfineMarginPx",
+    "ConfineTo",
     "Device",
     "DryRun",
     "Jobs",
@@ -132,6 +137,25 @@ Target = Annotated[
 def several_start_scales(more: str) -> Any:
     """The option --start-scale of commands that take several of what `draw` takes one of."""
     return typer.Option("--start-scale", help=f"As for `draw`; may be given several times. {more}", show_default=False)
+
+
+class ConfineTo(StrEnum):
+    """What variants are confined to."""
+
+    none = "none"
+    mask = "mask"
+    background = "background"
+
+    @property
+    def wanted(self) -> Confine | None:
+        """As Python has it."""
+        return None if self is ConfineTo.none else cast(Confine, self.value)
+
+
+CONFINE_HELP = "mask: the object alone changes; background: all but the object."
+ConfineMarginPx = Annotated[
+    float, typer.Option("--confine-margin-px", help="How far around the object, 0 to 256, it may grow.")
+]
 
 
 @app.callback(invoke_without_command=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from singan_aug.bank import Bank, BankPlan
 from singan_aug.cli._app import (
+    CONFINE_HELP,
     FAILED,
     AsJson,
     Cache,
+    ConfineTo,
     DryRun,
     Jobs,
     Quiet,
@@ -48,6 +50,16 @@ def bank(
         int | None,
         typer.Option(help="The variants derive from it. Default: the bank's own, or 0.", show_default=False),
     ] = None,
+    confine: Annotated[
+        ConfineTo | None, typer.Option(help=f"{CONFINE_HELP} Default: as the bank has it, or none.", show_default=False)
+    ] = None,
+    confine_margin_px: Annotated[
+        float | None,
+        typer.Option(
+            help="How far around the object, 0 to 256, it may grow. Default: as the bank has it, or 8.",
+            show_default=False,
+        ),
+    ] = None,
     refresh: Annotated[
         float | None,
         typer.Option(help="Draw this share of the bank anew, oldest first: 0.25 for a quarter.", show_default=False),
@@ -67,15 +79,21 @@ def bank(
 
     store = existing_store(cache)
     if remove:
-        if any(option is not None for option in (variants, start_scale, seed, refresh)):
+        if any(option is not None for option in (variants, start_scale, seed, confine, confine_margin_px, refresh)):
             raise ConfigError("expected --rm alone: beside it only --cache, --dry-run and --yes mean something")
         _remove(store, dry_run=dry_run, yes=yes)
         return
-    starts = None if start_scale is None else [read_start_scale(text) for text in start_scale]
+    asked: dict[str, Any] = {
+        "variants": variants,
+        "start_scales": None if start_scale is None else [read_start_scale(text) for text in start_scale],
+        "seed": seed,
+        "confine": None if confine is None else confine.value,
+        "confine_margin_px": confine_margin_px,
+        "refresh": refresh,
+        "jobs": jobs,
+    }
     if dry_run or not yes:
-        plan = plan_bank(
-            store, variants=variants, start_scales=starts, seed=seed, refresh=refresh, jobs=jobs, timed=dry_run
-        )
+        plan = plan_bank(store, **asked, timed=dry_run)
         if dry_run:
             _show_plan(store, plan, as_json)
             return
@@ -84,11 +102,7 @@ def bank(
     with ProgressBar("drawing variants") as bar:
         report = draw_bank(
             store,
-            variants=variants,
-            start_scales=starts,
-            seed=seed,
-            refresh=refresh,
-            jobs=jobs,
+            **asked,
             drop=True,
             on_event=lambda event: bar.show(event.drawn, event.total),
         )

@@ -11,10 +11,23 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from singan_aug.cli._app import AsJson, Cache, Seed, Target, app, existing_store, find_pyramid, reported
+from singan_aug.cli._app import (
+    CONFINE_HELP,
+    AsJson,
+    Cache,
+    ConfineMarginPx,
+    ConfineTo,
+    Seed,
+    Target,
+    app,
+    existing_store,
+    find_pyramid,
+    reported,
+)
 from singan_aug.display import printable, say, show_json
 from singan_aug.errors import ConfigError
 from singan_aug.images import mask_to_pil, turn_between, unit_to_pil
+from singan_aug.pyramid.confine import MARGIN_PX, Confinement
 from singan_aug.pyramid.sizes import DEFAULT_START, read_start_scale
 from singan_aug.store import Manifest
 
@@ -37,25 +50,40 @@ def draw(
         str | None, typer.Option(help="WIDTHxHEIGHT of the variants. Default: the pyramid's own.", show_default=False)
     ] = None,
     seed: Seed = 0,
+    confine: Annotated[ConfineTo, typer.Option(help=CONFINE_HELP)] = ConfineTo.none,
+    confine_margin_px: ConfineMarginPx = MARGIN_PX,
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("variants"),
     force: Annotated[bool, typer.Option("--force", help="Write over other files of these names.")] = False,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw variants of a fitted image into PNG files, with their masks where it was fitted with one."""
+    import torch
+
     from singan_aug.pyramid import trace
+    from singan_aug.pyramid.confine import draw_confined
 
     store = existing_store(cache)
     manifest, turn_code = find_pyramid(store, target)
     wanted = parse_size(size)
     if wanted is not None and (manifest.turn_code ^ turn_code) & 4:  # the file lies on its side
         wanted = wanted[::-1]
-    traced = trace(store.load(manifest.key), count, read_start_scale(start_scale), wanted, seed)
-    drawn = turn_between(traced.images, manifest.turn_code, turn_code)
+    how = Confinement.of(confine.wanted, confine_margin_px)
+    if how is not None and wanted is not None:
+        raise ConfigError("expected --confine without --size: a draw is confined at the size of its pyramid")
+    pyramid, start = store.load(manifest.key), read_start_scale(start_scale)
+    if how is None:
+        traced = trace(pyramid, count, start, wanted, seed)
+        images, masks = traced.images, traced.masks
+    else:
+        made = draw_confined(pyramid, count, start, seed, how)
+        images = torch.stack([each.image for each in made])
+        masks = pyramid.carried_mask(torch.stack([each.field for each in made]))
+    drawn = turn_between(images, manifest.turn_code, turn_code)
     paths = [out / f"{safe_stem(manifest)}_scale{start_scale}_seed{seed}_{i}.png" for i in range(count)]
     files = {path: _png(unit_to_pil(image)) for path, image in zip(paths, drawn, strict=True)}
-    if traced.masks is not None:
-        for path, mask in zip(paths, turn_between(traced.masks, manifest.turn_code, turn_code), strict=True):
+    if masks is not None:
+        for path, mask in zip(paths, turn_between(masks, manifest.turn_code, turn_code), strict=True):
             files[path.with_stem(f"{path.stem}_mask")] = _png(mask_to_pil(mask.numpy()))
     write_new(files, force=force)
     if as_json:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from singan_aug.cli._app import (
+    CONFINE_HELP,
     FAILED,
     AsJson,
     Cache,
+    ConfineMarginPx,
+    ConfineTo,
     Jobs,
     Quiet,
     Seed,
@@ -21,6 +24,7 @@ from singan_aug.cli._app import (
     several_start_scales,
 )
 from singan_aug.display import complain, say, show_json
+from singan_aug.pyramid.confine import MARGIN_PX
 from singan_aug.pyramid.sizes import DEFAULT_START, read_start_scale
 
 if TYPE_CHECKING:
@@ -52,6 +56,8 @@ def export(
         Originals, typer.Option(help="Copy them beside their variants, link them (hard links), or leave them out.")
     ] = Originals.copy,
     seed: Seed = 0,
+    confine: Annotated[ConfineTo, typer.Option(help=CONFINE_HELP)] = ConfineTo.none,
+    confine_margin_px: ConfineMarginPx = MARGIN_PX,
     force: Annotated[bool, typer.Option("--force", help="Write over what is in OUT.")] = False,
     jobs: Jobs = None,
     cache: Cache = None,
@@ -65,7 +71,7 @@ def export(
     from singan_aug.export import Settings, export_dataset  # imports torch
 
     starts = tuple(read_start_scale(text) for text in start_scale or [DEFAULT_START])
-    settings = Settings(layout, variants, starts, originals.value, seed)
+    settings = Settings(layout, variants, starts, originals.value, seed, confine.wanted, confine_margin_px)
     report = export_dataset(
         folder,
         out,

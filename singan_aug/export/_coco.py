@@ -16,6 +16,7 @@ from torch import Tensor
 
 from singan_aug.annotations import (
     Coco,
+    Outline,
     added_polygons,
     counted,
     encode_rle,
@@ -25,7 +26,7 @@ from singan_aug.annotations import (
 )
 from singan_aug.errors import ConfigError, LabelError
 from singan_aug.export._files import write_text
-from singan_aug.export._layout import Carried, Carrier, Dataset, Labels, Layout, carried_objects
+from singan_aug.export._layout import Carried, Carrier, Dataset, Labels, Layout, carried_objects, outlined
 from singan_aug.pyramid.sizes import Size
 from singan_aug.transforms._labels import carry_keypoints
 
@@ -44,6 +45,10 @@ class CocoLabels(Labels):
         del stem, out
         shapes = self.coco.shapes(self.record, carrier.size).shapes
         return [_coco_record(each, carrier) for each in carried_objects(shapes, carrier)]
+
+    def objects(self, size: Size) -> Outline:
+        """Inside their polygons or run lengths."""
+        return outlined(self.coco.shapes(self.record, size).shapes, size)
 
     def left_out(self, size: Size) -> tuple[str, ...]:
         """Annotations that are broken."""

@@ -14,15 +14,19 @@ from singan_aug.errors import LabelError, SinGANAugError
 from singan_aug.export._layout import Carrier
 from singan_aug.export._pictures import about, save_variant
 from singan_aug.export._plan import Exported, Job, Settings
-from singan_aug.images import decoded, load_image, quiet_decoding, turn_between, unit_to_pil
+from singan_aug.images import Pixels, decoded, load_image, quiet_decoding, turn_between, unit_to_pil
+from singan_aug.lookup import Match
 from singan_aug.pyramid import Pyramid, keeps_layout, trace
+from singan_aug.pyramid.confine import Confinement
 from singan_aug.pyramid.copied.displacement import layout_start_scale
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.pyramid.resample import resize
-from singan_aug.pyramid.sizes import Size, StartScale, resolve_start_scale
+from singan_aug.pyramid.sizes import StartScale, resolve_start_scale
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import Fingerprint, Manifest, fingerprint, open_store
+from singan_aug.transforms._finder import WHOLE, Relation
 from singan_aug.transforms._labels import carry_boxes, sample_field
+from singan_aug.transforms._variant import drawn_confined, object_in
 
 __all__ = ["export_one"]
 
@@ -35,16 +39,23 @@ class _Draw(Carrier):
         pyramid: Pyramid,
         manifest: Manifest,
         identity: Fingerprint,
-        size: Size,
+        pixels: Pixels,
         start_scale: StartScale,
         seed: int,
+        confined_to: tuple[Tensor, Confinement] | None,  # where objects are, and how
     ) -> None:
-        self.size, self._manifest, self._identity = size, manifest, identity
-        self._traced = trace(pyramid, start_scale=start_scale, seed=seed)
+        self.size, self._manifest, self._identity = (pixels.shape[0], pixels.shape[1]), manifest, identity
         self._start = resolve_start_scale(start_scale, len(pyramid))
         self._kept = keeps_layout(manifest.displacement_px, pyramid.size, self._start)
+        if confined_to is not None:
+            relation = Relation(manifest.key, Match(identity.digest, identity.turn_code, WHOLE, "rgb"))
+            made = drawn_confined(pixels, pyramid, manifest, self._start, seed, relation, *confined_to)
+            self.image: Tensor = made.image  # [C, H, W]
+            self._field = made.field
+            return
+        self._traced = trace(pyramid, start_scale=start_scale, seed=seed)
         turned = turn_between(self._traced.images, manifest.turn_code, identity.turn_code)
-        self.image: Tensor = resize(turned, size, pyramid.config.sizes.resample)[0].clamp(0, 1)  # [C, H, W]
+        self.image = resize(turned, self.size, pyramid.config.sizes.resample)[0].clamp(0, 1)
 
     @cached_property
     def _field(self) -> Tensor:
@@ -90,11 +101,12 @@ def export_one(job: Job, location: str, out: Path, settings: Settings) -> tuple[
         size, identity = (pixels.shape[0], pixels.shape[1]), fingerprint(pixels)
         left_out = job.labels.left_out(size)
         manifest, pyramid = store.manifest(job.key), store.load(job.key)
+        confined_to = _confined_to(job, pixels, pyramid, manifest, identity, settings)
         variants = []
         for i, name in enumerate(job.names):
             start_scale = settings.start_scales[i % len(settings.start_scales)]
             seed = derive_seed(settings.seed, job.relative.as_posix(), i)
-            draw = _Draw(pyramid, manifest, identity, size, start_scale, seed)
+            draw = _Draw(pyramid, manifest, identity, pixels, start_scale, seed, confined_to)
             with quiet_decoding():
                 labels = job.labels.write(Path(name).stem, draw, out)
             save_variant(unit_to_pil(draw.image), own, out, job.relative.with_name(name))
@@ -107,3 +119,17 @@ def export_one(job: Job, location: str, out: Path, settings: Settings) -> tuple[
     notes += ["16 bits of a colour reduced to 8 in its variants"] if own.loses_bits else []
     outcome = Exported(job.image, "exported", "; ".join(notes), len(left_out))
     return outcome, {"image": job.relative.as_posix(), "size": size, "variants": variants}
+
+
+def _confined_to(
+    job: Job, pixels: Pixels, pyramid: Pyramid, manifest: Manifest, identity: Fingerprint, settings: Settings
+) -> tuple[Tensor, Confinement] | None:
+    """Where objects are, bool [H, W]: as the dataset's labels say, else as the mask does that the pyramid has."""
+    how = settings.confinement
+    if how is None:
+        return None
+    outline = job.labels.objects((pixels.shape[0], pixels.shape[1]))
+    if outline is not None:
+        return torch.from_numpy(outline), how
+    relation = Relation(manifest.key, Match(identity.digest, identity.turn_code, WHOLE, "rgb"))
+    return object_in(pixels, pyramid, manifest, relation), how

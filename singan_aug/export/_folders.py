@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from singan_aug.annotations import counted, open_mask
+from singan_aug.annotations import Outline, counted, open_mask
 from singan_aug.errors import ConfigError, LabelError
 from singan_aug.export._files import written_aside
 from singan_aug.export._layout import Carrier, Dataset, Labels, Layout, NoLabels
+from singan_aug.pyramid.sizes import Size
 
 __all__ = ["ImageFolder", "MaskFolder"]
 
@@ -49,11 +51,7 @@ class MaskLabels(Labels):
 
     def write(self, stem: str, carrier: Carrier, out: Path) -> list[dict[str, Any]]:
         """The carried mask, in the mode and palette of the original's."""
-        mask = open_mask(self.path)
-        values, palette = np.asarray(mask), mask.getpalette() if mask.mode == "P" else None
-        if values.shape[:2] != carrier.size:
-            own, wanted = (f"{width}x{height}" for height, width in (values.shape[:2], carrier.size))
-            raise LabelError(f"mask {self.path}: expected {wanted}, as the image, got {own}")
+        values, palette = self._read(carrier.size)
         rows, columns = carrier.field().numpy()
         carried = Image.fromarray(values[rows, columns])
         if palette is not None:
@@ -62,6 +60,20 @@ class MaskLabels(Labels):
         save: Callable[[Path], Any] = partial(carried.save, **_OPTIONS.get(target.suffix.lower(), {}))
         written_aside(out, target, save)
         return []
+
+    def objects(self, size: Size) -> Outline:
+        """Where the mask is above 0."""
+        found = self._read(size)[0] > 0
+        return np.asarray(found if found.ndim == 2 else found.any(-1))
+
+    def _read(self, size: Size) -> tuple[NDArray[Any], list[int] | None]:
+        """Its values, and its palette. Raises `LabelError` where it has another size than the image."""
+        mask = open_mask(self.path)
+        values = np.asarray(mask)
+        if values.shape[:2] != size:
+            own, wanted = (f"{width}x{height}" for height, width in (values.shape[:2], size))
+            raise LabelError(f"mask {self.path}: expected {wanted}, as the image, got {own}")
+        return values, mask.getpalette() if mask.mode == "P" else None
 
     def target(self, stem: str) -> Path:
         """Beside the original's mask, or where that would be."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from singan_aug.errors import LabelError
 from singan_aug.pyramid.sizes import Size
 from singan_aug.transforms._labels import boxes_of, carry_mask
 
-__all__ = ["Carried", "Carrier", "Dataset", "Labels", "Layout", "NoLabels", "carried_objects"]
+__all__ = ["Carried", "Carrier", "Dataset", "Labels", "Layout", "NoLabels", "carried_objects", "outlined"]
 
 
 class Carrier(ABC):
@@ -43,6 +44,14 @@ class Labels(ABC):
 
         Raises `LabelError`.
         """
+
+    def objects(self, size: Size) -> Outline | None:
+        """Bool [H, W]: where objects are in the source; None where that is not for these labels to say.
+
+        Raises `LabelError` where an object has no outline.
+        """
+        del size
+        return None
 
     def target(self, stem: str) -> Path | None:
         """The file that `write` writes, below the export's folder, if it writes one."""
@@ -117,13 +126,32 @@ class Layout(ABC):
         return [f"{counted(len(lost), 'other file')} not copied, such as {lost[0]}"] if lost else []
 
 
+@dataclass(frozen=True)
 class NoLabels(Labels):
     """Nothing."""
+
+    of_objects: bool = False  # whether that means that there are no objects
+
+    def objects(self, size: Size) -> Outline | None:
+        """None, or nowhere."""
+        return np.zeros(size, bool) if self.of_objects else None
 
     def write(self, stem: str, carrier: Carrier, out: Path) -> list[dict[str, Any]]:
         """Nothing."""
         del stem, carrier, out
         return []
+
+
+def outlined(shapes: Sequence[Shape], size: Size) -> Outline:
+    """Bool [H, W]: where any of the objects is. Raises `LabelError` where one has no outline."""
+    outlines = [shape.outline(size) for shape in shapes]
+    known = [outline for outline in outlines if outline is not None]
+    if len(known) < len(outlines):
+        raise LabelError(
+            f"expected outlines of all objects to confine variants to, got {len(outlines) - len(known)} without one: "
+            "give polygons or masks"
+        )
+    return np.asarray(np.any([np.zeros(size, bool), *known], axis=0))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from singan_aug.errors import ConfigError
 from singan_aug.export._layout import Labels
+from singan_aug.pyramid.confine import MARGIN_PX, Confine, Confinement
 from singan_aug.pyramid.sizes import DEFAULT_START, StartScale
 
 __all__ = ["ExportReport", "Exported", "Job", "Originals", "Settings", "Status"]
@@ -25,6 +26,8 @@ class Settings:
     start_scales: tuple[StartScale, ...] = (DEFAULT_START,)  # taken in turn
     originals: Originals = "copy"
     seed: int = 0
+    confine: Confine | None = None  # "mask": the objects alone change; "background": all but them
+    confine_margin_px: float = MARGIN_PX  # around objects, over which the displacement falls to nothing
 
     def __post_init__(self) -> None:
         if self.variants < 0 or not self.start_scales:
@@ -33,6 +36,12 @@ class Settings:
             )
         if self.originals not in ("copy", "link", "none"):
             raise ConfigError(f"expected originals to be copy, link or none, got {self.originals!r}")
+        _ = self.confinement
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """What variants are confined to. Raises `ConfigError`."""
+        return Confinement.of(self.confine, self.confine_margin_px)
 
 
 @dataclass(frozen=True)

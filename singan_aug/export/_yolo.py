@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from singan_aug.annotations import (
+    Outline,
     counted,
     is_yolo,
     joined,
@@ -24,7 +25,7 @@ from singan_aug.annotations import (
 )
 from singan_aug.errors import LabelError
 from singan_aug.export._files import write_text
-from singan_aug.export._layout import Carrier, Dataset, Labels, Layout, NoLabels, carried_objects
+from singan_aug.export._layout import Carrier, Dataset, Labels, Layout, NoLabels, carried_objects, outlined
 from singan_aug.pyramid.sizes import Size
 
 __all__ = ["YoloFolder"]
@@ -50,6 +51,10 @@ class YoloLabels(Labels):
             lines.append(yolo_line(each.shape.category, carrier.size, points) + "\n")
         write_text(out, self.target(stem), "".join(lines))
         return []
+
+    def objects(self, size: Size) -> Outline:
+        """Inside their polygons."""
+        return outlined(read_yolo(self.path, size).shapes, size)
 
     def target(self, stem: str) -> Path:
         """Beside the original's."""
@@ -95,7 +100,7 @@ class YoloFolder(Layout):
         """Its objects; an image without a label file has none."""
         path = self.files.get(image)
         if path is None:
-            return NoLabels()
+            return NoLabels(of_objects=True)
         if len(self.owners[path]) > 1:
             raise LabelError(of_two_images("label file", str(path), self.owners[path]))
         return YoloLabels(path, path.relative_to(self.folder).parent)

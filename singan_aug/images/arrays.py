@@ -33,6 +33,7 @@ __all__ = [
     "exif_orientation",
     "inverse_turn",
     "is_grey",
+    "kept_where",
     "like",
     "pixels_to_pil",
     "pixels_to_unit",
@@ -218,6 +219,16 @@ def like(unit: Tensor, template: Any) -> Any:
     if template.is_floating_point():
         return image.to(template.device, template.dtype)
     return (image * 255).round().to(template.device, template.dtype)
+
+
+def kept_where(stays: Tensor, image: Any, template: Any) -> Any:
+    """An image that `like` has made, with the template's own values where `stays`, bool [H, W], says so."""
+    import torch
+
+    if isinstance(template, Image.Image):
+        image.paste(template, mask=Image.fromarray(stays.cpu().numpy()))
+        return image
+    return torch.where(stays.to(template.device), template, image)
 
 
 def to_unit_channels(template: Tensor) -> Tensor:

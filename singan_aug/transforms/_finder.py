@@ -18,7 +18,7 @@ from singan_aug.images import Pixels, load_image, quiet_decoding
 from singan_aug.lookup import Match, PerceptualIndex
 from singan_aug.store import Fingerprint, Store, fingerprint
 
-__all__ = ["Finder", "Relation"]
+__all__ = ["WHOLE", "Finder", "Relation"]
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 REMEMBERED = 100_000  # images whose fingerprints a process keeps, some 300 bytes each

@@ -7,6 +7,8 @@ middle of that pixel at 0.5, 0.5. Pure functions, on whatever device their tenso
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from singan_aug.errors import LabelError
 from singan_aug.images import turn_between
 from singan_aug.pyramid.sizes import Size
 
-__all__ = ["LOST_PX", "boxes_of", "carry_boxes", "carry_keypoints", "carry_mask", "sample_field"]
+__all__ = ["LOST_PX", "boxes_of", "carry_boxes", "carry_keypoints", "carry_mask", "object_of_masks", "sample_field"]
 
 LOST_PX = -10_000.0  # x and y of a point that is not to be seen: padding will not bring it back into the image
 POINT_TOLERANCE_PX = 3.0  # further from a keypoint no pixel stands for it
@@ -70,6 +72,17 @@ def carry_mask(mask: Tensor, field: Tensor) -> Tensor:
     if mask.shape[-2:] != field.shape[-2:]:
         raise LabelError(f"expected masks of {list(field.shape[-2:])}, the image's size, got {list(mask.shape[-2:])}")
     return mask[..., field[0], field[1]]
+
+
+def object_of_masks(masks: Sequence[Tensor]) -> Tensor | None:
+    """bool [H, W]: where any of these masks [..., H, W] is above 0, of classes or instances; None without masks.
+
+    Raises `LabelError` where they differ in size.
+    """
+    regions = [(mask > 0).flatten(0, -3).any(0) if mask.ndim > 2 else mask > 0 for mask in masks]
+    if len({tuple(region.shape) for region in regions}) > 1:
+        raise LabelError(f"expected masks of one size, got {', '.join(str(list(each.shape)) for each in regions)}")
+    return torch.stack([region.cpu() for region in regions]).any(0) if regions else None
 
 
 def boxes_of(masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from singan_aug.bank import Bank
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, UnchangedWarning
 from singan_aug.images import Pixels, to_pixels
+from singan_aug.pyramid.confine import MARGIN_PX, Confine, Confinement
 from singan_aug.pyramid.copied.displacement import keeps_layout, layout_start_scale
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.pyramid.sizes import DEFAULT_START
@@ -26,7 +27,7 @@ from singan_aug.transforms._counts import Counts
 from singan_aug.transforms._finder import Finder, Relation
 from singan_aug.transforms._miss import explain_miss
 from singan_aug.transforms._start_scale import StartScaleRule
-from singan_aug.transforms._variant import Variant, as_held, drawn
+from singan_aug.transforms._variant import Variant, as_held, drawn, drawn_confined, object_in
 
 __all__ = ["Labels", "OnMiss", "Settings", "VariantSource"]
 
@@ -34,6 +35,7 @@ OnMiss = Literal["error", "pass"]
 Labels = Literal["refuse", "carry"]
 
 DRAWN, BANKED, LEFT, MISSED = "drawn", "from the bank", "left by p", "no pyramid"
+NOTHING = "nothing to change"  # with `confine` alone
 SEEDS = 2**63  # how many a draw can have
 LOOKUPS = 8  # of one image, while other processes remove what is found
 
@@ -54,6 +56,8 @@ class Settings:
     device: str = "cpu"  # where to draw
     labels: Labels = "refuse"  # what to do where masks, boxes or points ride along and things may move
     bank: bool = True  # take variants from the store's bank where it has any
+    confine: Confine | None = None  # "mask": the object alone changes; "background": all but the object
+    confine_margin_px: float = MARGIN_PX  # around the object, over which the displacement falls to nothing
 
 
 class VariantSource:
@@ -69,7 +73,8 @@ class VariantSource:
         by_default = DEFAULT_START if settings.strength is None else None
         chosen = by_default if settings.start_scale is None else settings.start_scale
         self._start_scale = StartScaleRule(chosen, settings.strength)
-        self._counts = Counts((DRAWN, BANKED, LEFT, MISSED))
+        self._confinement = Confinement.of(settings.confine, settings.confine_margin_px)
+        self._counts = Counts((DRAWN, BANKED, LEFT, MISSED, *([NOTHING] if self._confinement else [])))
         self._open()
 
     def _open(self) -> None:
@@ -119,6 +124,7 @@ class VariantSource:
         sample_key: str | None = None,
         labelled: bool = False,
         live: bool = False,
+        region: Tensor | None = None,
     ) -> Variant | None:
         """A variant of one image, with the image's own height, width and orientation.
 
@@ -129,8 +135,11 @@ class VariantSource:
             sample_key: a `SampleKey`, or None to find the pyramid by the image's pixels.
             labelled: masks, boxes or points ride along: what could not follow is refused before anything is drawn.
             live: draw it, even where the bank has one.
+            region: bool [H, W], where the object is that `confine` means; by default where the mask is above 0 that the
+                pyramid was fitted with.
 
-        None where the image stays as it is: by chance (`p`), or on a miss with on_miss="pass".
+        None where the image stays as it is: by chance (`p`), on a miss with on_miss="pass", or where `confine` leaves
+        nothing to change.
         Raises `MissingPyramidError` on a miss otherwise, `LabelError` where labels could not follow, `ImageError`,
         `StartScaleError`, and what `Store.load` raises.
         """
@@ -144,10 +153,10 @@ class VariantSource:
                 if derive_seed(drawn_seed, "p") >= self.settings.p * SEEDS:
                     self._counts.add(LEFT)
                     return None
-                from_bank = not (labelled or live) and self.settings.bank
+                from_bank = not (labelled or live or region is not None) and self.settings.bank
                 banked = self._banked(pixels, relation, drawn_seed) if from_bank else None
-                variant = banked or self._drawn(image, pixels, relation, drawn_seed, labelled=labelled)
-                self._counts.add(BANKED if banked else DRAWN)
+                variant = banked or self._drawn(image, pixels, relation, drawn_seed, region, labelled=labelled)
+                self._counts.add(BANKED if banked else NOTHING if variant is None else DRAWN)
                 return variant
         self._missed(pixels, sample_key)
         return None
@@ -156,24 +165,54 @@ class VariantSource:
         """Whether there is a pyramid of an image."""
         return self._finder.find(to_pixels(image), sample_key) is not None
 
-    def _drawn(self, image: Any, pixels: Pixels, relation: Relation, seed: int, *, labelled: bool) -> Variant:
+    def _drawn(
+        self, image: Any, pixels: Pixels, relation: Relation, seed: int, region: Tensor | None, *, labelled: bool
+    ) -> Variant | None:
         _refuse_cuda_in_fork(self.settings.device)
         pyramid, manifest = self._store.load(relation.key), self._store.manifest(relation.key)
         start_scale = self._start_scale_of(seed, len(pyramid))
         if labelled:
             self._refuse_to_falsify(relation, start_scale)
+        if self._confinement is not None:
+            return self._confined(pixels, relation, start_scale, seed, region)
         with one_thread():
             held, field = drawn(pixels, pyramid, manifest, start_scale, seed, relation, exact=_is_float(image))
         return self._variant(held, relation, start_scale, field)
 
+    def _confined(
+        self, pixels: Pixels, relation: Relation, start_scale: int, seed: int, region: Tensor | None
+    ) -> Variant | None:
+        """A draw that is confined; None where nothing could change."""
+        how, pyramid, manifest = self._confinement, self._store.load(relation.key), self._store.manifest(relation.key)
+        assert how is not None
+        if not relation.is_whole:
+            raise LabelError(
+                f"expected a whole image to confine a draw in, got a crop of {manifest.name or manifest.key}: put "
+                "SinGANAugment before the crop"
+            )
+        if region is None:
+            region = object_in(pixels, pyramid, manifest, relation)
+        if how.leaves_all(region):
+            return None
+        with one_thread():
+            made = drawn_confined(pixels, pyramid, manifest, start_scale, seed, relation, region, how)
+        return self._variant(made.image, relation, start_scale, lambda: made.field, made.stays)
+
     def _variant(
-        self, held: Tensor, relation: Relation, start_scale: int, find_field: Callable[[], Tensor | None]
+        self,
+        held: Tensor,
+        relation: Relation,
+        start_scale: int,
+        find_field: Callable[[], Tensor | None],
+        stays: Tensor | None = None,
     ) -> Variant:
         def find_keeps_layout() -> bool:
             manifest = self._store.manifest(relation.key)
             return keeps_layout(manifest.displacement_px, manifest.scale_sizes[-1], start_scale)
 
-        return Variant(held, find_keeps_layout, find_field, lambda: self._refuse_to_falsify(relation, start_scale))
+        return Variant(
+            held, find_keeps_layout, find_field, lambda: self._refuse_to_falsify(relation, start_scale), stays
+        )
 
     def _start_scale_of(self, seed: int, scales: int) -> int:
         return self._start_scale.choose(scales, derive_seed(seed, "start scale"))
@@ -181,20 +220,28 @@ class VariantSource:
     def _banked(self, pixels: Pixels, relation: Relation, seed: int) -> Variant | None:
         """A variant out of the bank, without so much as a look at the pyramid's manifest."""
         scales = self._bank.scales(relation.key)
-        if scales is None:
+        if scales is None or self._bank.confinement != self._confinement:
             return None
         start_scale = self._start_scale_of(seed, scales)
         found = self._bank.variant(relation.key, start_scale, seed)
-        if found is None:
+        if found is None or (self._confinement and not self._is_its_own(pixels, relation, found.pixels)):
             return None
         planes = torch.from_numpy(found.pixels).movedim(-1, 0)
         held = as_held(planes, found.turn_code, relation, pixels)
 
         def find_field() -> Tensor | None:  # by drawing it once more
+            if self._confinement is not None:
+                again = self._confined(pixels, relation, start_scale, found.seed, None)
+                return None if again is None else again.field
             pyramid, manifest = self._store.load(relation.key), self._store.manifest(relation.key)
             return drawn(pixels, pyramid, manifest, start_scale, found.seed, relation, exact=False)[1]()
 
         return self._variant(held, relation, start_scale, find_field)
+
+    def _is_its_own(self, pixels: Pixels, relation: Relation, variant: Pixels) -> bool:
+        """Whether an image is the very one that was fitted: what stays in a variant is then the image's to the bit."""
+        same_size = sorted(pixels.shape[:2]) == sorted(variant.shape[:2])
+        return same_size and self._finder.identity(pixels).digest == relation.match.fingerprint
 
     def _refuse_to_falsify(self, relation: Relation, start_scale: int) -> None:
         manifest = self._store.manifest(relation.key)
@@ -207,7 +254,7 @@ class VariantSource:
         if keeps_layout(manifest.displacement_px, size, start_scale):
             return
         followed = manifest.config.carries_masks
-        if followed and (manifest.mask_values or self.settings.labels == "carry"):
+        if followed and (manifest.mask_values or self.settings.labels == "carry" or self.settings.confine):
             return
         moves = [f"by {px:.1f} px on average" for px in manifest.displacement_px[start_scale : start_scale + 1]]
         kept = layout_start_scale(manifest.displacement_px, size)

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from singan_aug.images import Pixels, like, pixels_to_unit, to_grey, to_unit_channels, turn_between
+from singan_aug.errors import LabelError
+from singan_aug.images import Pixels, kept_where, like, pixels_to_unit, to_grey, to_unit_channels, turn_between
 from singan_aug.pyramid import Pyramid, reconstruct, trace
+from singan_aug.pyramid.confine import Confined, Confinement, confined, object_of
+from singan_aug.pyramid.drawing import Traced
 from singan_aug.pyramid.resample import resize
 from singan_aug.store import Manifest
 from singan_aug.transforms._finder import Relation
 from singan_aug.transforms._labels import carry_mask, sample_field
 
-__all__ = ["Variant", "as_held", "drawn", "follow"]
+__all__ = ["Variant", "as_held", "drawn", "drawn_confined", "follow", "object_in"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,12 @@ class Variant:
     find_keeps_layout: Callable[[], bool]
     find_field: Callable[[], Tensor | None]
     refuse_to_falsify: Callable[[], None]  # raises `LabelError` where labels beside the image could not follow
+    stays: Tensor | None = None  # bool [H, W]: where a draw that is confined leaves the image's own pixels
+
+    def held_as(self, image: Any) -> Any:
+        """The variant as the same kind of thing as the pipeline's image, whose own values stay where they do."""
+        made = like(self.image, image)
+        return made if self.stays is None else kept_where(self.stays, made, image)
 
     @cached_property
     def keeps_layout(self) -> bool:
@@ -54,21 +64,62 @@ def drawn(
     """
     traced, own_code = trace(pyramid, start_scale=start_scale, seed=seed), manifest.turn_code
     as_drawn = relation.is_whole and sorted(pixels.shape[:2]) == sorted(pyramid.size)
-    held = as_held(traced.images[0] if exact or not as_drawn else traced.levels[0], own_code, relation, pixels)
-    if traced.origins is None or not relation.is_whole:
-        return held, lambda: None
-    origins, size = traced.origins[0], (pixels.shape[0], pixels.shape[1])
+    known, size = traced.origins is not None and relation.is_whole, (pixels.shape[0], pixels.shape[1])
 
     def find_field() -> Tensor:
-        return sample_field(origins, pyramid.size, size, own_code, relation.match.turn_code)
+        assert traced.origins is not None
+        return sample_field(traced.origins[0], pyramid.size, size, own_code, relation.match.turn_code)
 
-    if size[0] * size[1] <= pyramid.size[0] * pyramid.size[1]:
-        return held, find_field
+    if not known or size[0] * size[1] <= pyramid.size[0] * pyramid.size[1]:
+        held = as_held(traced.images[0] if exact or not as_drawn else traced.levels[0], own_code, relation, pixels)
+        return held, find_field if known else lambda: None
     field = find_field()
-    copied = as_held(carry_mask(reconstruct(pyramid)[0], origins), own_code, relation, pixels)
-    blended = held[:3] - copied[:3]  # what blending over seams has changed, which is smooth
     sharp = carry_mask(pixels_to_unit(pixels).to(field.device), field)
-    return (sharp[:3] + blended).clamp(0.0, 1.0), lambda: field
+    return (sharp[:3] + _blended(traced, pyramid, own_code, relation, pixels)).clamp(0.0, 1.0), lambda: field
+
+
+def _blended(traced: Traced, pyramid: Pyramid, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
+    """[C, H, W]: what blending over seams has changed, which is smooth, at the size of `pixels`."""
+    assert traced.origins is not None
+    change = traced.images[0] - carry_mask(reconstruct(pyramid)[0], traced.origins[0])
+    return as_held((1.0 + change) / 2, own_code, relation, pixels)[:3] * 2 - 1.0
+
+
+def drawn_confined(
+    pixels: Pixels,
+    pyramid: Pyramid,
+    manifest: Manifest,
+    start_scale: int,
+    seed: int,
+    relation: Relation,
+    region: Tensor,  # bool [H, W]: where the object is in `pixels`
+    how: Confinement,
+) -> Confined:
+    """A live draw of `pixels`, confined, copied from them at their own size. Raises `LabelError`."""
+    traced, own_code = trace(pyramid, start_scale=start_scale, seed=seed), manifest.turn_code
+    if traced.origins is None:
+        raise LabelError(
+            f"expected a pyramid that copies pixels to confine its draws, got {manifest.name or manifest.key}, which "
+            "generates them: fit it with the preset `fast`"
+        )
+    if tuple(region.shape) != pixels.shape[:2]:
+        raise LabelError(f"expected masks of {list(pixels.shape[:2])}, the image's size, got {list(region.shape)}")
+    origins, size = traced.origins[0], (pixels.shape[0], pixels.shape[1])
+    field = sample_field(origins, pyramid.size, size, own_code, relation.match.turn_code)
+    source = pixels_to_unit(pixels)[:3].to(field.device)
+    draw = carry_mask(source, field) + _blended(traced, pyramid, own_code, relation, pixels)
+    return confined(draw, source, field, region.to(field.device), how)
+
+
+def object_in(pixels: Pixels, pyramid: Pyramid, manifest: Manifest, relation: Relation) -> Tensor:
+    """bool [H, W]: the object of the mask that a pyramid was fitted with, in the pipeline's image of it.
+
+    Raises `LabelError` without a mask.
+    """
+    size = (pixels.shape[0], pixels.shape[1])
+    turned = turn_between(object_of(pyramid), manifest.turn_code, relation.match.turn_code)
+    rows, columns = (((torch.arange(to) + 0.5) * own / to).long() for own, to in zip(turned.shape, size, strict=True))
+    return turned[rows[:, None], columns]
 
 
 def as_held(drawn: Tensor, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
@@ -99,4 +150,5 @@ def follow(
     drawn = to_unit_channels(like(variant.image, frames[0]))[:3]
     blended = drawn - moved[0, :3]  # over seams, which all frames have alike
     changed = (moved[:, :3] + blended).clamp(0.0, 1.0)
-    return torch.stack([like(frame, before) for frame, before in zip(changed, frames, strict=True)])
+    made = torch.stack([like(frame, before) for frame, before in zip(changed, frames, strict=True)])
+    return made if variant.stays is None else kept_where(variant.stays, made, frames)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import LabelError
-from singan_aug.images import like, to_pixels
+from singan_aug.images import to_pixels
+from singan_aug.pyramid.confine import Confine
 from singan_aug.store import open_store
 from singan_aug.transforms._albumentations import SeededTransform, transforms_interface
-from singan_aug.transforms._labels import LOST_PX, boxes_of, carry_boxes, carry_keypoints, carry_mask
+from singan_aug.transforms._labels import LOST_PX, boxes_of, carry_boxes, carry_keypoints, carry_mask, object_of_masks
 from singan_aug.transforms._miss import looks_like_labels
 from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
 from singan_aug.transforms._variant import Variant, follow
@@ -45,8 +46,8 @@ class SinGANAugment(SeededTransform):
     needs this module imported.
 
     Args:
-        start_scale, strength, store, config, on_miss, device, labels, bank: as for `singan_aug.SinGANAugment`. `A.save`
-            keeps the store that was given, by its absolute path.
+        start_scale, strength, store, config, on_miss, device, labels, bank, confine, confine_margin_px: as for
+            `singan_aug.SinGANAugment`. `A.save` keeps the store that was given, by its absolute path.
         p: how often it is applied, as anywhere in Albumentations.
 
     Raises:
@@ -67,6 +68,8 @@ class SinGANAugment(SeededTransform):
         device: Any
         labels: Any
         bank: bool
+        confine: Any
+        confine_margin_px: Any
 
     def __init__(
         self,
@@ -78,6 +81,8 @@ class SinGANAugment(SeededTransform):
         device: str = "cpu",
         labels: Labels = "refuse",
         bank: bool = True,
+        confine: Confine | None = None,
+        confine_margin_px: float = 8.0,
         p: float = 0.5,
     ) -> None:
         super().__init__(p=p)
@@ -91,8 +96,20 @@ class SinGANAugment(SeededTransform):
         self.device = device
         self.labels = labels
         self.bank = bank
+        self.confine = confine
+        self.confine_margin_px = confine_margin_px
         settings = Settings(
-            start_scale, strength, self.store, wanted, on_miss, p=1.0, device=device, labels=labels, bank=bank
+            start_scale,
+            strength,
+            self.store,
+            wanted,
+            on_miss,
+            p=1.0,
+            device=device,
+            labels=labels,
+            bank=bank,
+            confine=confine,
+            confine_margin_px=confine_margin_px,
         )
         self._source = VariantSource(settings)
 
@@ -117,7 +134,8 @@ class SinGANAugment(SeededTransform):
         kwargs = {name: _contiguous(value) for name, value in kwargs.items()}
         names = {name: self._additional_targets.get(name, name) for name, value in kwargs.items() if value is not None}
         images = [name for name, target in names.items() if target in ("image", "images")]
-        labels = [name for name, target in names.items() if target in _CARRIED and len(kwargs[name])]
+        wanted = ("mask", "masks") if self.confine else ()  # an empty list of masks says that there is no object
+        labels = [n for n, target in names.items() if target in _CARRIED and (target in wanted or len(kwargs[n]))]
         for name, target in names.items():
             if target in _REFUSED:
                 raise LabelError(
@@ -158,8 +176,9 @@ class SinGANAugment(SeededTransform):
             raise LabelError(f"expected images beside {', '.join(labels)}, got none")
         first = data[image][0] if is_clip else data[image]
         path = _first(data.get("image_path")) if is_clip else data.get("image_path")
+        region = _object_of({name: data[name] for name in labels if "mask" in names[name]}, names, first.shape[:2])
         variant = self._source.variant(
-            _planes(first), seed, index=0 if is_clip else None, sample_key=path, labelled=True
+            _planes(first), seed, index=0 if is_clip else None, sample_key=path, labelled=True, region=region
         )
         if variant is None:
             return {}
@@ -225,16 +244,24 @@ def _first(image_path: Any) -> Any:
 
 
 def _as_array(variant: Variant, array: NDArray[Any]) -> NDArray[Any]:
-    return _as_layout(like(variant.image, _planes(array)), array)
+    return _as_layout(variant.held_as(_planes(array)), array)
 
 
 def _as_layout(planes: torch.Tensor, array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(np.moveaxis(planes.cpu().numpy(), 0, -1)).reshape(array.shape)
 
 
+def _object_of(masks: dict[str, Any], names: dict[str, str], size: tuple[int, ...]) -> torch.Tensor | None:
+    """bool [H, W]: where any mask is above 0; None without masks."""
+    each = [_planes(mask) for name, value in masks.items() for mask in (value if names[name] == "masks" else [value])]
+    return object_of_masks(each or [torch.zeros(*size)]) if masks else None
+
+
 def _carried_masks(masks: Any, target: str, field: torch.Tensor) -> Any:
     """A mask [H, W] or [H, W, C]; for the target "masks" a list or array of such."""
     if target == "masks":
+        if not len(masks):
+            return masks
         carried = [_carried_masks(mask, "mask", field) for mask in masks]
         return np.stack(carried) if isinstance(masks, np.ndarray) else carried
     taken: NDArray[Any] = np.asarray(carry_mask(_planes(masks), field))

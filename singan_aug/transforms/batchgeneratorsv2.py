@@ -10,8 +10,8 @@ from torch import Tensor
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import ImageError, LabelError
-from singan_aug.images import like
-from singan_aug.transforms._labels import carry_mask
+from singan_aug.pyramid.confine import Confine
+from singan_aug.transforms._labels import carry_mask, object_of_masks
 from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
 from singan_aug.transforms._variant import Variant
 
@@ -36,8 +36,9 @@ class SinGANAugment(BasicTransform):
     never fits: run `singan-aug fit` first.
 
     Args:
-        start_scale, strength, p, store, config, on_miss, device, labels, bank: as for `singan_aug.SinGANAugment`. Seeds
-            come from NumPy's global generator, which batchgenerators seeds in each of its processes.
+        start_scale, strength, p, store, config, on_miss, device, labels, bank, confine, confine_margin_px: as for
+            `singan_aug.SinGANAugment`. Seeds come from NumPy's global generator, which batchgenerators seeds in each of
+            its processes.
 
     Raises:
         ConfigError: an argument is not one of these.
@@ -57,11 +58,25 @@ class SinGANAugment(BasicTransform):
         device: str = "cpu",
         labels: Labels = "refuse",
         bank: bool = True,
+        confine: Confine | None = None,
+        confine_margin_px: float = 8.0,
     ) -> None:
         super().__init__()
         folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
-            Settings(start_scale, strength, folder, config, on_miss, p=p, device=device, labels=labels, bank=bank)
+            Settings(
+                start_scale,
+                strength,
+                folder,
+                config,
+                on_miss,
+                p=p,
+                device=device,
+                labels=labels,
+                bank=bank,
+                confine=confine,
+                confine_margin_px=confine_margin_px,
+            )
         )
 
     def stats(self) -> dict[str, int]:
@@ -78,10 +93,11 @@ class SinGANAugment(BasicTransform):
         if image.ndim != 3:
             raise ImageError(f"expected a 2-D image [C, H, W], got {list(image.shape)}: volumes are not drawn")
         seed = int(np.random.randint(2**63 - 1, dtype=np.int64))
-        return {"variant": self._source.variant(image, seed, labelled=labelled)}
+        masks = [data_dict["segmentation"]] if "segmentation" in given else []
+        return {"variant": self._source.variant(image, seed, labelled=labelled, region=object_of_masks(masks))}
 
     def _apply_to_image(self, img: Tensor, variant: Variant | None) -> Tensor:
-        return img if variant is None else like(variant.image, img)
+        return img if variant is None else variant.held_as(img)
 
     def _apply_to_segmentation(self, segmentation: Tensor, variant: Variant | None) -> Tensor:
         if variant is None or variant.field is None:  # the layout is kept

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from singan_aug.annotations import Shape, added_polygons
 from singan_aug.config import FitConfig
 from singan_aug.errors import LabelError
-from singan_aug.images import like
+from singan_aug.pyramid.confine import Confine
 from singan_aug.transforms._labels import carry_keypoints, carry_mask
 from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
 from singan_aug.transforms._variant import Variant
@@ -44,9 +44,9 @@ class SinGANAugment(Augmentation):
     Args:
         recompute_boxes: say that the mapper makes boxes from masks, as `DatasetMapper(recompute_boxes=True)` does:
             they then pass unchanged. Otherwise they are refused where things move.
-        start_scale, strength, p, store, config, on_miss, device, labels: as for `singan_aug.SinGANAugment`. Seeds come
-            from NumPy's global generator, which Detectron2 seeds for each worker. Draws are live: no bank knows where
-            its pixels come from.
+        start_scale, strength, p, store, config, on_miss, device, labels, confine, confine_margin_px: as for
+            `singan_aug.SinGANAugment`. Seeds come from NumPy's global generator, which Detectron2 seeds for each
+            worker. Draws are live: no bank knows where its pixels come from.
 
     Raises:
         ConfigError: an argument is not one of these.
@@ -65,12 +65,25 @@ class SinGANAugment(Augmentation):
         on_miss: OnMiss = "error",
         device: str = "cpu",
         labels: Labels = "refuse",
+        confine: Confine | None = None,
+        confine_margin_px: float = 8.0,
         recompute_boxes: bool = False,
     ) -> None:
         super().__init__()
         folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
-            Settings(start_scale, strength, folder, config, on_miss, p=p, device=device, labels=labels)
+            Settings(
+                start_scale,
+                strength,
+                folder,
+                config,
+                on_miss,
+                p=p,
+                device=device,
+                labels=labels,
+                confine=confine,
+                confine_margin_px=confine_margin_px,
+            )
         )
         self._recompute_boxes = recompute_boxes
 
@@ -85,7 +98,7 @@ class SinGANAugment(Augmentation):
         variant = self._source.variant(planes, seed, labelled=True)
         if variant is None:
             return NoOpTransform()
-        drawn = like(variant.image, planes).numpy()
+        drawn = variant.held_as(planes).numpy()
         return VariantTransform(_as_held(drawn, image), variant, self._recompute_boxes)
 
 

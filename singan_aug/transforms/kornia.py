@@ -10,7 +10,7 @@ from torch import Tensor
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import LabelError
-from singan_aug.images import like
+from singan_aug.pyramid.confine import Confine
 from singan_aug.transforms._labels import LOST_PX, carry_boxes, carry_keypoints, carry_mask
 from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
 from singan_aug.transforms._variant import Variant
@@ -36,7 +36,8 @@ class SinGANAugment(RigidAffineAugmentationBase2D):
     are refused where things move. A keypoint that a draw leaves out lies far outside the image.
 
     Args:
-        start_scale, strength, store, config, on_miss, device, bank, labels: as for `singan_aug.SinGANAugment`.
+        start_scale, strength, store, config, on_miss, device, bank, labels, confine, confine_margin_px: as for
+            `singan_aug.SinGANAugment`.
         p: how likely each image of a batch is replaced.
         same_on_batch: one seed for all images of a batch, each still drawn from its own pyramid.
         keepdim: whether [C, H, W] comes back as such, rather than as a batch of one.
@@ -58,6 +59,8 @@ class SinGANAugment(RigidAffineAugmentationBase2D):
         device: str = "cpu",
         labels: Labels = "refuse",
         bank: bool = True,
+        confine: Confine | None = None,
+        confine_margin_px: float = 8.0,
         p: float = 0.5,
         same_on_batch: bool = False,
         keepdim: bool = False,
@@ -65,7 +68,19 @@ class SinGANAugment(RigidAffineAugmentationBase2D):
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
         folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
-            Settings(start_scale, strength, folder, config, on_miss, p=1.0, device=device, labels=labels, bank=bank)
+            Settings(
+                start_scale,
+                strength,
+                folder,
+                config,
+                on_miss,
+                p=1.0,
+                device=device,
+                labels=labels,
+                bank=bank,
+                confine=confine,
+                confine_margin_px=confine_margin_px,
+            )
         )
         # Of the last batch, by the seed and the place of each image; the frames of a video have these in common.
         self._drawn: dict[tuple[int, int], list[Variant | None]] = {}
@@ -115,7 +130,7 @@ class SinGANAugment(RigidAffineAugmentationBase2D):
             variant = self._source.variant(input[i], name[0]) if applies else None
             self._drawn.setdefault(name, []).append(variant)
             if variant is not None:
-                output[i] = like(variant.image, input[i])
+                output[i] = variant.held_as(input[i])
         return output
 
     def _variants(self, params: dict[str, Tensor]) -> list[Variant | None]:

@@ -12,9 +12,9 @@ from torch.utils.data import get_worker_info
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import ImageError, LabelError
-from singan_aug.images import like
+from singan_aug.pyramid.confine import Confine
 from singan_aug.pyramid.noise import derive_seed
-from singan_aug.transforms._labels import carry_mask
+from singan_aug.transforms._labels import carry_mask, object_of_masks
 from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
 from singan_aug.transforms._variant import Variant
 
@@ -51,8 +51,8 @@ class SinGANAugment(_Drawing, Transform):
     and before intensities are scaled. It never fits: run `singan-aug fit` first.
 
     Args:
-        start_scale, strength, p, store, config, on_miss, device, bank: as for `singan_aug.SinGANAugment`. Seeds come
-            from `set_random_state`, or `monai.utils.set_determinism`.
+        start_scale, strength, p, store, config, on_miss, device, bank, confine, confine_margin_px: as for
+            `singan_aug.SinGANAugment`. Seeds come from `set_random_state`, or `monai.utils.set_determinism`.
 
     Raises:
         ConfigError: an argument is not one of these.
@@ -70,10 +70,23 @@ class SinGANAugment(_Drawing, Transform):
         on_miss: OnMiss = "error",
         device: str = "cpu",
         bank: bool = True,
+        confine: Confine | None = None,
+        confine_margin_px: float = 8.0,
     ) -> None:
         folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
-            Settings(start_scale, strength, folder, config, on_miss, p=p, device=device, bank=bank)
+            Settings(
+                start_scale,
+                strength,
+                folder,
+                config,
+                on_miss,
+                p=p,
+                device=device,
+                bank=bank,
+                confine=confine,
+                confine_margin_px=confine_margin_px,
+            )
         )
 
     def __call__(self, img: Any) -> Any:
@@ -81,7 +94,7 @@ class SinGANAugment(_Drawing, Transform):
         self.randomize()
         planes = _planes(img)
         variant = self._source.variant(planes, self._seed)
-        return img if variant is None else _as_held(like(variant.image, planes), img)
+        return img if variant is None else _as_held(variant.held_as(planes), img)
 
 
 class SinGANAugmentd(_Drawing, MapTransform):
@@ -95,7 +108,8 @@ class SinGANAugmentd(_Drawing, MapTransform):
         allow_missing_keys: whether keys and mask_keys may be absent.
         labels: "carry" moves masks with the pixels even where things move; "refuse" raises there, unless the pyramid
             was fitted with a mask (`singan-aug fit --masks`).
-        start_scale, strength, p, store, config, on_miss, device, bank: as for `singan_aug.SinGANAugment`.
+        start_scale, strength, p, store, config, on_miss, device, bank, confine, confine_margin_px: as for
+            `singan_aug.SinGANAugment`.
 
     Raises:
         ConfigError: an argument is not one of these.
@@ -117,13 +131,27 @@ class SinGANAugmentd(_Drawing, MapTransform):
         device: str = "cpu",
         labels: Labels = "refuse",
         bank: bool = True,
+        confine: Confine | None = None,
+        confine_margin_px: float = 8.0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.mask_keys: tuple[Hashable, ...] = ensure_tuple(mask_keys)
         folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
-            Settings(start_scale, strength, folder, config, on_miss, p=p, device=device, labels=labels, bank=bank)
+            Settings(
+                start_scale,
+                strength,
+                folder,
+                config,
+                on_miss,
+                p=p,
+                device=device,
+                labels=labels,
+                bank=bank,
+                confine=confine,
+                confine_margin_px=confine_margin_px,
+            )
         )
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -137,10 +165,11 @@ class SinGANAugmentd(_Drawing, MapTransform):
         planes = _planes(sample[images[0]])
         _refuse_unnamed(sample, (*images, *masks), planes)
         followers = [*images[1:], *masks]
-        variant = self._source.variant(planes, self._seed, labelled=bool(followers))
+        region = object_of_masks([convert_to_tensor(sample[key], track_meta=False) for key in masks])
+        variant = self._source.variant(planes, self._seed, labelled=bool(followers), region=region)
         if variant is None:
             return sample
-        sample[images[0]] = _as_held(like(variant.image, planes), sample[images[0]])
+        sample[images[0]] = _as_held(variant.held_as(planes), sample[images[0]])
         for key in followers:
             sample[key] = _following(sample[key], variant, key, is_image=key in images)
         return sample

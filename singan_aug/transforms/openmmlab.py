@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import LabelError
-from singan_aug.images import like
-from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_mask
+from singan_aug.pyramid.confine import Confine
+from singan_aug.transforms._labels import boxes_of, carry_boxes, carry_mask, object_of_masks
 from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
 from singan_aug.transforms._variant import Variant
 
@@ -41,8 +41,8 @@ class SinGANAugment(BaseTransform):
     beside them; without such they are refused where things move. Instances that a draw leaves out are removed.
 
     Args:
-        start_scale, strength, p, store, config, on_miss, device, labels, bank: as for `singan_aug.SinGANAugment`. Seeds
-            come from NumPy's global generator, which MMEngine seeds for each worker.
+        start_scale, strength, p, store, config, on_miss, device, labels, bank, confine, confine_margin_px: as for
+            `singan_aug.SinGANAugment`. Seeds come from NumPy's global generator, which MMEngine seeds for each worker.
 
     Raises:
         ConfigError: an argument is not one of these.
@@ -62,10 +62,24 @@ class SinGANAugment(BaseTransform):
         device: str = "cpu",
         labels: Labels = "refuse",
         bank: bool = True,
+        confine: Confine | None = None,
+        confine_margin_px: float = 8.0,
     ) -> None:
         folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
-            Settings(start_scale, strength, folder, config, on_miss, p=p, device=device, labels=labels, bank=bank)
+            Settings(
+                start_scale,
+                strength,
+                folder,
+                config,
+                on_miss,
+                p=p,
+                device=device,
+                labels=labels,
+                bank=bank,
+                confine=confine,
+                confine_margin_px=confine_margin_px,
+            )
         )
 
     def stats(self) -> dict[str, int]:
@@ -80,10 +94,13 @@ class SinGANAugment(BaseTransform):
         image, labels = results["img"], [name for name in _LABELS if results.get(name) is not None]
         planes = _planes(image)
         seed = int(np.random.randint(2**63 - 1, dtype=np.int64))
-        variant = self._source.variant(planes, seed, labelled=bool(labels))
+        masks = [results["gt_seg_map"]] if "gt_seg_map" in labels else []
+        masks += [results["gt_masks"].to_ndarray()] if "gt_masks" in labels else []
+        region = object_of_masks([torch.from_numpy(np.ascontiguousarray(mask)) for mask in masks])
+        variant = self._source.variant(planes, seed, labelled=bool(labels), region=region)
         if variant is None:
             return results
-        drawn = _reversed(like(variant.image, planes).numpy())
+        drawn = _reversed(variant.held_as(planes).numpy())
         changed = {**results, "img": np.ascontiguousarray(np.moveaxis(drawn, 0, -1)).reshape(image.shape)}
         if not labels or variant.field is None:  # the layout is kept
             return changed

@@ -15,8 +15,9 @@ from torchvision.transforms import v2
 
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, LabelError
-from singan_aug.images import like, to_pixels
-from singan_aug.transforms._labels import LOST_PX, boxes_of, carry_boxes, carry_keypoints, carry_mask
+from singan_aug.images import to_pixels
+from singan_aug.pyramid.confine import Confine
+from singan_aug.transforms._labels import LOST_PX, boxes_of, carry_boxes, carry_keypoints, carry_mask, object_of_masks
 from singan_aug.transforms._miss import looks_like_labels
 from singan_aug.transforms._source import Labels, OnMiss, Settings, VariantSource
 from singan_aug.transforms._variant import Variant, follow
@@ -72,6 +73,10 @@ class SinGANAugment(v2.Transform):
         device: where to draw: "cpu", or "cuda" for whole batches after collation.
         labels: "carry" moves masks with the pixels even where things move; "refuse" raises there.
         bank: take variants from the store's bank (`singan-aug bank`) where it has any.
+        confine: "mask" changes the object alone and leaves all else as it is to the pixel, "background" the reverse.
+            The object is where masks beside the image are above 0; without such, where the mask is that the pyramid
+            was fitted with. Labels follow (docs/confine.md).
+        confine_margin_px: how far around the object, 0 to 256, the displacement falls to nothing.
 
     Raises:
         ConfigError: an argument is not one of these; CUDA in a forked worker; keys that do not match the images.
@@ -102,11 +107,27 @@ class SinGANAugment(v2.Transform):
         device: str = "cpu",
         labels: Labels = "refuse",
         bank: bool = True,
+        confine: Confine | None = None,
+        confine_margin_px: float = 8.0,
     ) -> None:
         super().__init__()
         folder = None if store is None else os.fspath(store)
-        settings = Settings(start_scale, strength, folder, config, on_miss, p, seed, device, labels, bank)
-        self._source = VariantSource(settings)
+        self._source = VariantSource(
+            Settings(
+                start_scale,
+                strength,
+                folder,
+                config,
+                on_miss,
+                p,
+                seed,
+                device,
+                labels,
+                bank,
+                confine,
+                confine_margin_px,
+            )
+        )
 
     def extra_repr(self) -> str:
         """The arguments that were given, and where the store is."""
@@ -155,7 +176,7 @@ class SinGANAugment(v2.Transform):
         if len(images) > 1:
             params["beside"] += self._masks_among(images, params["keys"])
         if labels:
-            params["variant"] = self._labelled_variant(images, params["seed"], keys)
+            params["variant"] = self._labelled_variant(images, params["seed"], keys, labels)
             params["instances"] = [label for label in labels if isinstance(label, tv_tensors.Mask) and label.ndim == 3]
             _refuse_to_leave(params["beside"], images[0], params["variant"])
         return params
@@ -177,14 +198,19 @@ class SinGANAugment(v2.Transform):
         _refuse_to_leave(params.get("beside", []), image, variant)
         return variant
 
-    def _labelled_variant(self, images: list[Any], seed: int, keys: list[SampleKey]) -> Variant | None:
+    def _labelled_variant(
+        self, images: list[Any], seed: int, keys: list[SampleKey], labels: list[Any]
+    ) -> Variant | None:
         if len(images) != 1 or _is_batch(images[0]):
             got = "a batch" if len(images) == 1 else f"{len(images)} images"
             raise LabelError(
                 f"expected one image beside masks, boxes or keypoints, got {got}: "
                 "which of them the labels belong to is not known; augment sample by sample, before collation"
             )
-        return self._source.variant(images[0], seed, sample_key=keys[0] if keys else None, labelled=True)
+        masks = [label.as_subclass(torch.Tensor) for label in labels if isinstance(label, tv_tensors.Mask)]
+        return self._source.variant(
+            images[0], seed, sample_key=keys[0] if keys else None, labelled=True, region=object_of_masks(masks)
+        )
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """A pure function of the image, the seed and, where there is one, the key."""
@@ -313,8 +339,8 @@ def _like(image: Any, variant: Variant | None) -> Any:
     if variant is None:
         return image
     if isinstance(image, Image.Image):
-        return like(variant.image, image)
-    return _wrapped(like(variant.image, image.as_subclass(torch.Tensor)), image)
+        return variant.held_as(image)
+    return _wrapped(variant.held_as(image.as_subclass(torch.Tensor)), image)
 
 
 def _wrapped(tensor: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
