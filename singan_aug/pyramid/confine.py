@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["MARGIN_PX", "Confine", "Confined", "Confinement", "confined", "distance_px", "draw_confined", "object_of"]
 
 Confine = Literal["mask", "background"]
-MARGIN_PX = 8.0  # about twice as far as draws from the finest scale move things at 250 px
+"""What changes: the object alone, or all but the object."""
+
+MARGIN_PX = 8.0
+"""The default margin: at 250 px a few times as far as draws from the finest scale move things."""
+
 MOST_PX = 256  # a margin is no wider: it is measured pixel by pixel
 
 
