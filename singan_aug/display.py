@@ -42,6 +42,7 @@ __all__ = [
 
 LINE_SEC = 60.0  # without a terminal, progress is told at every percent, or after so long
 
+MOST_HELD = 5  # images of other processes that are named
 MEASURED = 100  # rows of a table
 
 _err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -137,6 +138,11 @@ class Display:
                 self._bars.update(self._running[path], completed=step.share, state=state)
                 self._shares[path] = step.share
                 self._advance()
+            case dataset.Waiting(held, limit_sec):
+                for path, holder in held[:MOST_HELD]:
+                    complain(f"{path}: claimed by {holder}; waiting up to {duration(limit_sec)} (--wait)")
+                if len(held) > MOST_HELD:
+                    complain(f"and {len(held) - MOST_HELD} more images that others have claimed")
             case dataset.Outcome(path, status):
                 if path in self._running:
                     self._bars.remove_task(self._running.pop(path))

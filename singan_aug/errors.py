@@ -8,7 +8,7 @@
     ├── LabelError            (also ValueError)   labels that cannot be read, or that a variant would falsify
     ├── StartScaleError       (also ValueError)   a start scale that the pyramid does not have
     ├── FitDivergedError      (also RuntimeError) training went non-finite or collapsed, twice
-    ├── WorkerLostError       (also RuntimeError) a process that fitted was killed from outside
+    ├── WorkerLostError       (also RuntimeError) a worker process was killed from outside
     └── StoreError
         ├── MissingPyramidError (also KeyError)   no pyramid for this image or key
         ├── CorruptPyramidError                   truncated or altered files
@@ -79,7 +79,7 @@ def _restore_fit_diverged(reason: str, scale: int, step: int) -> FitDivergedErro
 
 
 class WorkerLostError(SinGANAugError, RuntimeError):
-    """A process that fitted was killed from outside, most likely for want of memory."""
+    """A worker process was killed from outside, most likely for want of memory. Fits outlive it, see `fit_dataset`."""
 
 
 class StoreError(SinGANAugError):

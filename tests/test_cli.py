@@ -859,8 +859,10 @@ if any("popen_loky_posix" in word for word in sys.orig_argv):
 """
 
 
-def _interrupt_when(ready: Callable[[], bool], command: list[str], path: str = "") -> tuple[int, str]:
-    """Start a command in a process group of its own, press Ctrl-C there once it is `ready`: exit code and output."""
+def _interrupt_when(
+    ready: Callable[[], bool], command: list[str], path: str = "", number: int = signal.SIGINT
+) -> tuple[int, str]:
+    """Start a command in a process group of its own, signal that once it is `ready`: exit code and output."""
     process = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}", "OMP_NUM_THREADS": "1"},
@@ -873,7 +875,7 @@ def _interrupt_when(ready: Callable[[], bool], command: list[str], path: str = "
         deadline = time.monotonic() + 120
         while not ready() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         output, _ = process.communicate(timeout=120)
     except BaseException:
         process.kill()
@@ -881,9 +883,11 @@ def _interrupt_when(ready: Callable[[], bool], command: list[str], path: str = "
     return process.returncode, output
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_in_a_fit_ends_cleanly_and_the_next_run_completes(
-    photos: Path, store: DirectoryStore, tmp_path: Path, jobs: str
+@pytest.mark.parametrize(
+    ("jobs", "number", "expected"), [("1", signal.SIGINT, 130), ("2", signal.SIGINT, 130), ("2", signal.SIGTERM, 143)]
+)
+def test_a_signal_in_a_fit_ends_it_cleanly_and_the_next_run_completes(
+    photos: Path, store: DirectoryStore, tmp_path: Path, jobs: str, number: int, expected: int
 ) -> None:
     longer = TINY.replace(steps_coarsest=300, steps_finer=300)  # longer than it takes to stop the workers
     (tmp_path / "launch.py").write_text(_LAUNCH)
@@ -891,8 +895,8 @@ def test_ctrl_c_in_a_fit_ends_cleanly_and_the_next_run_completes(
     before = _files(store.root / "pyramids")
     command = [sys.executable, str(tmp_path / "launch.py"), str(marker), longer.to_json()]
     fit = ["fit", str(photos), "--cache", str(store.root), "--limit", "2"]
-    code, output = _interrupt_when(marker.exists, [*command, *fit, "--jobs", jobs])
-    assert code == 130, output
+    code, output = _interrupt_when(marker.exists, [*command, *fit, "--jobs", jobs], number=number)
+    assert code == expected, output
     assert "Traceback" not in output
     assert "interrupted" in output
 

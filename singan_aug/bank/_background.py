@@ -33,10 +33,11 @@ class BackgroundBank:
                 train_one_epoch()
                 bank.refresh(0.25)
 
-    Entering starts to draw what is missing and returns at once; leaving stops whatever is under way, and what is drawn
-    stays. The process has a low priority and one thread for each job. It is `singan-aug bank`, so the training is not
-    forked, and may hold a GPU. What goes wrong in it is a `RuntimeWarning`, and the training goes on. With a bank that
-    changes meanwhile, the same seed need not give the same training twice.
+    Entering starts to draw what is missing and returns at once; leaving stops whatever is under way, as does the end of
+    the training, however it ends; what is drawn stays. The process has a low priority and one thread for each job. It
+    is `singan-aug bank`, so the training is not forked, and may hold a GPU. What goes wrong in it is a
+    `RuntimeWarning`, and the training goes on. With a bank that changes meanwhile, the same seed need not give the same
+    training twice.
 
     Args are those of `draw_bank`.
     """
@@ -104,7 +105,7 @@ class BackgroundBank:
         self._errors.truncate(0)
         self._errors.seek(0)
         self._process = subprocess.Popen(
-            [*self._command, *arguments],
+            [*self._command, f"--parent={os.getpid()}", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,

@@ -1,6 +1,7 @@
 """The command line: parses, calls, renders. One module for each command or family of commands.
 
-Exit codes: 0 all well, 1 some image or entry failed and is named, 2 wrong usage, 130 interrupted.
+Exit codes: 0 all well, 1 some image or entry failed and is named, 2 wrong usage, 130 interrupted, 143 terminated
+(SIGTERM).
 """
 
 from singan_aug.cli._app import app as app

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, cast
 import typer
 
 from singan_aug._version import __version__
-from singan_aug.cli._usage import INTERRUPTED, USAGE, OneLineUsage
+from singan_aug.cli._usage import USAGE, OneLineUsage, interrupted_code
 from singan_aug.display import be_quiet, complain, say
 from singan_aug.errors import (
     ConfigError,
@@ -88,9 +88,9 @@ def reported(command: Command) -> Command:
                 raise
             complain("out of memory: use a smaller --size or --max-size, or fewer fits side by side (--jobs)")
             raise typer.Exit(FAILED) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             complain("interrupted: what was stored stays; run the same command again to continue")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(interrupted_code(error)) from None
 
     return wrapped  # type: ignore[return-value]
 

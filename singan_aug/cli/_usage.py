@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -12,9 +15,33 @@ from typer.core import TyperGroup
 
 from singan_aug.display import complain
 
-__all__ = ["USAGE", "OneLineUsage"]
+__all__ = ["USAGE", "OneLineUsage", "interrupted_code"]
 
-USAGE, INTERRUPTED = 2, 130
+USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def interrupted_code(error: BaseException) -> int:
+    """The exit code of a command that was ended by Ctrl-C or SIGTERM."""
+    return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class OneLineUsage(TyperGroup):
@@ -34,10 +61,11 @@ class OneLineUsage(TyperGroup):
         if not standalone_mode:
             return run()
         try:
-            code = run()
-        except (typer.Abort, KeyboardInterrupt):
+            with _terminable():
+                code = run()
+        except (typer.Abort, KeyboardInterrupt) as error:
             complain("interrupted")
-            code = INTERRUPTED
+            code = interrupted_code(error.__cause__ or error)
         except Exception as error:
             if not hasattr(error, "format_message"):  # the parser's errors have no base that every typer exports
                 raise

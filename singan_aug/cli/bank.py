@@ -29,6 +29,7 @@ from singan_aug.display import ProgressBar, complain, duration, file_size, say, 
 from singan_aug.errors import ConfigError, StoreError
 from singan_aug.pyramid.sizes import read_start_scale
 from singan_aug.store import Store
+from singan_aug.workers import end_with_parent
 
 
 @app.command()
@@ -68,6 +69,7 @@ def bank(
     dry_run: DryRun = False,
     remove: Annotated[bool, typer.Option("--rm", help="Delete the bank. The pyramids stay.")] = False,
     yes: Yes = False,
+    parent: Annotated[int | None, typer.Option(hidden=True, help="End with this process, which began it.")] = None,
     quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
     as_json: AsJson = False,
 ) -> None:
@@ -77,6 +79,8 @@ def bank(
     """
     from singan_aug.bank import draw_bank, plan_bank
 
+    if parent is not None:
+        end_with_parent(parent)
     store = existing_store(cache)
     if remove:
         if any(option is not None for option in (variants, start_scale, seed, confine, confine_margin_px, refresh)):

@@ -53,6 +53,12 @@ def fit(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Look at this many images at most.", show_default=False)
     ] = None,
+    wait: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="How long to wait, at the end, for images that other processes have claimed."
+        ),
+    ] = dataset.WAIT_SEC,
     dry_run: DryRun = False,
     quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
     as_json: AsJson = False,
@@ -74,7 +80,16 @@ def fit(
     started_sec = time.monotonic()
     with Display() as display:
         report = dataset.fit_dataset(
-            paths, store, config, masks=masks, jobs=jobs, device=device, limit=limit, on_event=display.show
+            paths,
+            store,
+            config,
+            masks=masks,
+            jobs=jobs,
+            device=device,
+            limit=limit,
+            apart=True,
+            wait_sec=wait,
+            on_event=display.show,
         )
     summarise(report, store, time.monotonic() - started_sec, as_json)
     if report.failed or not report.outcomes:

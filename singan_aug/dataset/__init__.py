@@ -1,12 +1,13 @@
 """A pyramid for every image of a dataset: walk folders, fit what is missing side by side, resume after interruption."""
 
-from singan_aug.dataset._events import Event, FitReport, OnEvent, Outcome, Plan, Progress, Todo
+from singan_aug.dataset._events import Event, FitReport, OnEvent, Outcome, Plan, Progress, Todo, Waiting
 from singan_aug.dataset._find import Found, find_images
-from singan_aug.dataset._fit import fit_dataset
+from singan_aug.dataset._fit import WAIT_SEC, fit_dataset
 from singan_aug.dataset._plan import plan_dataset
 from singan_aug.dataset._processes import choose_jobs
 
 __all__ = [
+    "WAIT_SEC",
     "Event",
     "FitReport",
     "Found",
@@ -15,6 +16,7 @@ __all__ = [
     "Plan",
     "Progress",
     "Todo",
+    "Waiting",
     "choose_jobs",
     "find_images",
     "fit_dataset",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from singan_aug.config import FitConfig
 from singan_aug.dataset._events import OnEvent, Outcome, Progress, Todo
-from singan_aug.dataset._processes import fit_one
+from singan_aug.dataset._processes import Fits
 from singan_aug.errors import ImageError, LabelError, StoreWriteError, is_out_of_memory
 from singan_aug.images import LoadedImage, Mask, Pixels, map_images, quiet_decoding
 from singan_aug.store import Store, make_key
@@ -24,26 +24,31 @@ DEVICE_BATCH = 16  # images at once on a GPU
 
 
 def fit_in_batches(
-    todo: tuple[Todo, ...], store: Store, config: FitConfig, device: str, batch_images: int, notify: OnEvent
+    todo: tuple[Todo, ...],
+    store: Store,
+    config: FitConfig,
+    device: str,
+    batch_images: int,
+    notify: OnEvent,
+    wait_sec: float,
 ) -> list[Outcome]:
     """Many at once on one device, in this process; then one by one whatever another process was at."""
     outcomes: list[Outcome] = []
     busy: list[Todo] = []
-    for first in range(0, len(todo), batch_images):
+    suspected = store.abandoned(item.key for item in todo)
+    calm = [item for item in todo if item.key not in suspected]
+    for first in range(0, len(calm), batch_images):
         with ExitStack() as claims, quiet_decoding():
             mine: list[Todo] = []
-            for item in todo[first : first + batch_images]:
+            for item in calm[first : first + batch_images]:
                 claimed = claims.enter_context(store.claim(item.key, wait=False)) and item.key not in store
                 (mine if claimed else busy).append(item)
             for outcome in _fit_together(mine, store, config, device, notify):
                 outcomes.append(outcome)
                 notify(outcome)
-    for item in busy:
-        waited = fit_one(item, store.location, config, device, True, notify)[1]
-        assert waited is not None
-        outcomes.append(waited)
-        notify(waited)
-    return outcomes
+    fits = Fits(store, config, device, notify)
+    fits.run([item for item in todo if item.key in suspected], wait_sec, busy=busy)
+    return outcomes + fits.outcomes
 
 
 def _fit_together(

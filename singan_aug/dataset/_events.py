@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 from singan_aug.annotations import MaskSource
 from singan_aug.pyramid.sizes import Size
+from singan_aug.store import Holder
 
 if TYPE_CHECKING:
     from singan_aug.fitting import FitEvent
 
-__all__ = ["Event", "FitReport", "OnEvent", "Outcome", "Plan", "Progress", "Status", "Todo"]
+__all__ = ["Event", "FitReport", "OnEvent", "Outcome", "Plan", "Progress", "Status", "Todo", "Waiting"]
 
 Status = Literal["fitted", "present", "duplicate", "failed"]
 
@@ -82,5 +83,13 @@ class FitReport:
         return self.with_status("failed")
 
 
-Event = Plan | Progress | Outcome
+@dataclass(frozen=True)
+class Waiting:
+    """All else is done; other processes are at these images, and are waited for."""
+
+    held: tuple[tuple[Path, Holder], ...]
+    limit_sec: float
+
+
+Event = Plan | Progress | Waiting | Outcome
 OnEvent = Callable[[Event], None]

@@ -9,12 +9,14 @@ from singan_aug.config import FitConfig
 from singan_aug.dataset._batches import DEVICE_BATCH, fit_in_batches
 from singan_aug.dataset._events import FitReport, OnEvent
 from singan_aug.dataset._plan import plan_dataset
-from singan_aug.dataset._processes import fit_side_by_side
+from singan_aug.dataset._processes import Fits, choose_jobs
 from singan_aug.lookup import PerceptualIndex
 from singan_aug.presets import fast
 from singan_aug.store import Store, open_store
 
-__all__ = ["fit_dataset"]
+__all__ = ["WAIT_SEC", "fit_dataset"]
+
+WAIT_SEC = 600.0  # for images that other processes are at
 
 
 def fit_dataset(
@@ -27,6 +29,8 @@ def fit_dataset(
     device: str = "cpu",
     batch_images: int | None = None,  # at once in this process instead; by default DEVICE_BATCH on a GPU
     limit: int | None = None,  # look at this many images at most
+    apart: bool = False,  # in a worker process even where one fit at a time will do
+    wait_sec: float = WAIT_SEC,  # at most, for images that other processes are at, when all else is done
     on_event: OnEvent | None = None,
 ) -> FitReport:
     """Fit a pyramid to every image that has none yet, and store it.
@@ -34,8 +38,11 @@ def fit_dataset(
     On the CPU they are fitted side by side in `jobs` processes; on another device, or with `batch_images` of more than
     one, so many at once in this one.
 
-    One image that cannot be fitted never stops the others. Interrupting loses only the fits under way: what is stored
-    stays, and the same call continues. Two calls on one store share the work, each image fitted by one of them.
+    One image that cannot be fitted never stops the others, even one whose fit ends its process (for want of memory): it
+    is tried again alone, and then failed. One that ended this process, since nothing was to be `apart`, is fitted apart
+    by the next call. Interrupting loses only the fits under way: what is stored stays, and the same call continues. Two
+    calls on one store share the work, each image fitted by one of them; an image that another process has claimed, and
+    still has after `wait_sec`, is failed, and the process named.
 
     `masks` is a folder of mask files or of YOLO polygons, or a COCO file: what an image has there is fitted with it. By
     default masks are looked for beside the images (`images/` and `masks/`, or `NAME_mask.png`), with "none" they are
@@ -46,7 +53,6 @@ def fit_dataset(
         LabelError: `masks` is a broken annotation file.
         StoreError: the store cannot be written to begin with, or has another format. One that fills up on the way
             fails the images that it has no room for.
-        WorkerLostError: a worker process was killed from outside.
         KeyboardInterrupt: after the workers have stopped.
     """
     config = config or fast()
@@ -63,9 +69,12 @@ def fit_dataset(
         store.sweep()
         batch_images = batch_images or (1 if device == "cpu" else DEVICE_BATCH)
         if batch_images == 1:
-            outcomes += fit_side_by_side(plan.todo, store.location, config, device, jobs, notify)
+            jobs = choose_jobs(plan.todo, config, jobs)
+            fits = Fits(store, config, device, notify, jobs=jobs, apart=apart)
+            fits.run(plan.todo, wait_sec)
+            outcomes += fits.outcomes
         else:
-            outcomes += fit_in_batches(plan.todo, store, config, device, batch_images, notify)
+            outcomes += fit_in_batches(plan.todo, store, config, device, batch_images, notify, wait_sec)
         PerceptualIndex(store).refresh()  # once here, rather than in every worker of a loader
     ordered = tuple(sorted(outcomes, key=lambda outcome: str(outcome.path)))
     return FitReport(ordered, plan.ignored, plan.without_mask, plan.left_out, plan.unclaimed)

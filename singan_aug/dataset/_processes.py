@@ -2,68 +2,155 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import parent_process
-from multiprocessing.managers import SyncManager
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 import joblib
 
 from singan_aug.config import FitConfig
-from singan_aug.dataset._events import OnEvent, Outcome, Progress, Todo
-from singan_aug.errors import FitDivergedError, ImageError, LabelError, StoreWriteError, is_out_of_memory
+from singan_aug.dataset._channel import channel
+from singan_aug.dataset._events import OnEvent, Outcome, Progress, Todo, Waiting
+from singan_aug.errors import (
+    FitDivergedError,
+    ImageError,
+    LabelError,
+    StoreWriteError,
+    WorkerLostError,
+    is_out_of_memory,
+)
 from singan_aug.images import load_image, quiet_decoding
 from singan_aug.store import Store, make_key, open_store
-from singan_aug.workers import interrupts_ignored, side_by_side
+from singan_aug.workers import side_by_side
 
-__all__ = ["choose_jobs", "fit_one", "fit_side_by_side"]
+__all__ = ["Fits", "choose_jobs"]
 
 WORKER_LOAD = 4e10  # multiply-adds that take longer than starting a worker process and importing torch in it
+POLL_SEC = 0.5  # how often to look whether another process is done with an image
+KILLED = (
+    "its fit ended its process, also when it was tried alone, most likely for want of memory: "
+    "use a smaller --max-size, or leave this image out"
+)
 
 
 def choose_jobs(todo: Sequence[Todo], config: FitConfig, jobs: int | None) -> int:
     """How many fits to run side by side: what is asked for, or one for each core that has enough to do."""
-    from singan_aug.fitting import fit_load
+    if jobs is None and len(todo) > 1:
+        from singan_aug.fitting import fit_load  # imports torch
 
-    if jobs is None:
         load = sum(fit_load(item.size, item.channels, config) for item in todo)
         jobs = min(joblib.cpu_count(), max(1, round(load / WORKER_LOAD)))
-    return max(1, min(jobs, len(todo)))
+    return max(1, min(jobs or 1, len(todo)))
 
 
-def fit_side_by_side(
-    todo: tuple[Todo, ...], location: str, config: FitConfig, device: str, jobs: int | None, notify: OnEvent
-) -> list[Outcome]:
-    """Each image in a process of its own, `jobs` at a time; first those that no other call is at."""
-    jobs = choose_jobs(todo, config, jobs)
-    outcomes: list[Outcome] = []
-    with _channel(jobs, notify) as send:
-        for wait in (False, True):  # first whatever no other process is at, then wait for the rest
-            arguments = [(item, location, config, device, wait, send) for item in todo]
-            busy = []
-            for item, outcome in side_by_side(fit_one, arguments, jobs):
-                if outcome is None:
-                    busy.append(item)
-                else:
-                    outcomes.append(outcome)
-                    send(outcome)
-            todo = tuple(busy)
-            if not todo:
-                break
-    return outcomes
+class Fits:
+    """The fits of one call: each image once, whatever becomes of processes.
+
+    With `apart` even one fit at a time is in a worker process, so that this one outlives it.
+    """
+
+    def __init__(
+        self, store: Store, config: FitConfig, device: str, notify: OnEvent, *, jobs: int = 1, apart: bool = False
+    ) -> None:
+        self._store, self._config, self._device = store, config, device
+        self._notify, self._jobs, self._apart = notify, jobs, apart
+        self.outcomes: list[Outcome] = []
+
+    def run(self, todo: Sequence[Todo], wait_sec: float, *, busy: Sequence[Todo] = ()) -> None:
+        """Fit them all; first those that no other process is at, then what a killed process was at before.
+
+        `busy` are further images, at which another process was.
+        """
+        suspected = self._store.abandoned(item.key for item in todo)
+        busy = [*busy, *self._side_by_side([item for item in todo if item.key not in suspected])]
+        busy += self._alone([item for item in todo if item.key in suspected], begun=False)
+        self._wait(busy, wait_sec)
+
+    def _wait(self, busy: list[Todo], wait_sec: float) -> None:
+        """Fit what other processes are at when they give it up, or take what they made of it; so long at most."""
+        until_sec = time.monotonic() + wait_sec
+        told = False
+        while busy:
+            held = {item.key: holder for item in busy if (holder := self._store.holder(item.key))}
+            free = [item for item in busy if item.key not in held]
+            done = [item for item in free if item.key in self._store]
+            for item in done:
+                self._settle(Outcome(item.path, "present", item.key, notes=item.notes))
+            again = self._side_by_side([item for item in free if item not in done])
+            busy = [item for item in busy if item.key in held]
+            left_sec = until_sec - time.monotonic()
+            if left_sec <= 0:
+                for item in busy:
+                    message = (
+                        f"{held[item.key]} has claimed it, for more than {wait_sec:g} s (--wait): end that process"
+                    )
+                    self._settle(Outcome(item.path, "failed", item.key, message, item.notes))
+                busy = []
+            elif busy and not told:
+                self._notify(Waiting(tuple((item.path, held[item.key]) for item in busy), wait_sec))
+                told = True
+            busy += again
+            if busy:
+                time.sleep(max(0.0, min(POLL_SEC, left_sec)))
+
+    def _side_by_side(self, items: Sequence[Todo]) -> list[Todo]:
+        """Fit these; the ones under way when a worker was killed alone. Gives those that other processes are at."""
+        left, busy = deque(items), list[Todo]()
+        while left:
+            busy += self._alone(self._until_lost(left, busy, self._jobs, apart=self._apart), begun=True)
+        return busy
+
+    def _alone(self, items: Sequence[Todo], *, begun: bool) -> list[Todo]:
+        """Fit one after the other in a worker of their own: one that ends that too is to blame itself.
+
+        What was `begun` here, and is stored, was fitted here.
+        """
+        left, busy = deque(items), list[Todo]()
+        while left:
+            for item in self._until_lost(left, busy, 1, apart=True, begun=begun):
+                self._settle(Outcome(item.path, "failed", item.key, KILLED, item.notes))
+        return busy
+
+    def _until_lost(
+        self, left: deque[Todo], busy: list[Todo], jobs: int, *, apart: bool, begun: bool = False
+    ) -> list[Todo]:
+        """Fit what is left until it is empty, or a worker was killed; gives those that were under way then."""
+        under_way: dict[str, Todo] = {}
+        jobs = min(jobs, len(left))
+        with channel(self._notify, apart=apart or jobs > 1) as (send, report):
+
+            def tasks() -> Iterator[tuple[Any, ...]]:
+                while left:
+                    item = left.popleft()
+                    under_way[item.key] = item
+                    yield item, self._store.location, self._config, self._device, send
+
+            with suppress(WorkerLostError):
+                for item, outcome in side_by_side(fit_one, tasks(), jobs, apart=apart):
+                    del under_way[item.key]
+                    if outcome is None:
+                        busy.append(item)
+                        continue
+                    if begun and outcome.status == "present":
+                        outcome = replace(outcome, status="fitted")
+                    self.outcomes.append(outcome)
+                    report(outcome)
+        return list(under_way.values())
+
+    def _settle(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self._notify(outcome)
 
 
-def fit_one(
-    item: Todo, location: str, config: FitConfig, device: str, wait: bool, send: OnEvent
-) -> tuple[Todo, Outcome | None]:
-    """Claim, fit and store one image. No outcome where another process is at it and `wait` is False."""
+def fit_one(item: Todo, location: str, config: FitConfig, device: str, send: OnEvent) -> tuple[Todo, Outcome | None]:
+    """Claim, fit and store one image. No outcome where another process is at it."""
     store = open_store(location)
     try:
         store.prepare()  # a full disk is noticed before the fit, not after it
-        with store.claim(item.key, wait=wait) as mine:
+        with store.claim(item.key, wait=False) as mine:
             if not mine:
                 return item, None
             if item.key in store:  # another process finished it since the plan was made
@@ -92,42 +179,3 @@ def _fit_and_save(item: Todo, store: Store, config: FitConfig, device: str, send
         pyramid = fit(pixels, config, mask=mask, device=device, on_event=lambda e: send(Progress(item.path, e)))
         store.save(make_key(pixels, config, mask), pyramid, name=item.path.name, source_size=size)
     return time.process_time() - started_sec
-
-
-@contextmanager
-def _channel(jobs: int, notify: OnEvent) -> Iterator[OnEvent]:
-    """A function by which workers report, in this process or another; `notify` gets one event after the other."""
-    if jobs == 1:
-        yield notify
-        return
-    manager = SyncManager()
-    with interrupts_ignored():
-        manager.start(initializer=_end_with_parent)
-    with manager:
-        queue = manager.Queue()
-
-        def listen() -> None:
-            with suppress(OSError, EOFError):  # the queue's process may be gone first after an interruption
-                for event in iter(queue.get, None):
-                    notify(event)
-
-        listener = threading.Thread(target=listen, daemon=True)
-        listener.start()
-        try:
-            yield queue.put
-        finally:
-            with suppress(OSError, EOFError):
-                queue.put(None)
-            listener.join()
-
-
-def _end_with_parent() -> None:
-    """In the queue's process: end when the parent is killed, and let the workers see that it is gone."""
-
-    def wait() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
-from singan_aug.store._base import Store, writing
+from singan_aug.store._base import Holder, Store, writing
 from singan_aug.store._catalogue import Broken, Listed
 from singan_aug.store._directory import DirectoryStore
 from singan_aug.store._files import open_regular, refuse_links
@@ -20,6 +20,7 @@ __all__ = [
     "Broken",
     "DirectoryStore",
     "Fingerprint",
+    "Holder",
     "Key",
     "Listed",
     "Manifest",

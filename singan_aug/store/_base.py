@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,19 @@ from singan_aug.store._manifest import Manifest
 if TYPE_CHECKING:
     from singan_aug.pyramid import Pyramid
 
-__all__ = ["Store", "writing"]
+__all__ = ["Holder", "Store", "writing"]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has claimed a key."""
+
+    host: str
+    pid: int
+    since: str  # by that machine's clock
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
 
 
 class Store(ABC):
@@ -113,6 +126,16 @@ class Store(ABC):
         """A context in which no other process fits this key; False where another does and `wait` is False."""
         del key, wait
         return nullcontext(True)
+
+    def holder(self, key: str) -> Holder | None:
+        """Which other process has claimed this key; None where none has. Ask again and again to see one expire."""
+        del key
+        return None
+
+    def abandoned(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys whose claim ended with a process that was killed while it had it."""
+        del keys
+        return set()
 
     def changes(self) -> int:
         """A number that another save or removal replaces; cheap to ask. Always 0 where the backend cannot tell."""

@@ -7,7 +7,7 @@
     ROOT/pyramids/AB/KEY/manifest.json                 exists exactly when the pyramid is complete
     ROOT/variants.bank                                 variants drawn beforehand, where there are any
     ROOT/partial/KEY.RANDOM/                           being written; safe to delete when nothing runs
-    ROOT/claims/KEY.lock                               held by the process that fits KEY
+    ROOT/claims/KEY.lock, KEY.json                     held by the process that fits KEY; who that is
     ROOT/derived/NAME                                  made out of the manifests; may be deleted at any time
     ROOT/quarantine/KEY.RANDOM/                        broken entries put aside; nothing reads them
 """
@@ -15,11 +15,10 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,10 +28,10 @@ from filelock import FileLock
 
 from singan_aug.errors import CorruptPyramidError, MissingPyramidError
 from singan_aug.images.descriptor import encoded
-from singan_aug.store._base import Store, writing
+from singan_aug.store._base import Holder, Store, writing
 from singan_aug.store._catalogue import CATALOGUE, Broken, Listed, catalogued
 from singan_aug.store._checks import MANIFEST_BYTES, WEIGHTS_BYTES, contradiction
-from singan_aug.store._claims import Claims
+from singan_aug.store._claims import CLAIM_SEC, Claims
 from singan_aug.store._files import (
     changed_ns,
     listed,
@@ -45,6 +44,7 @@ from singan_aug.store._files import (
 )
 from singan_aug.store._format import STORE_FILE, STORE_TEXT, check_store_file
 from singan_aug.store._key import Key
+from singan_aug.store._leftovers import KEY, clear, incomplete
 from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DirectoryStore"]
 
-_KEY = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}")
 SETTLED_NS = 2_000_000_000  # a folder that changed later than this ago may change again without another time stamp
 
 
@@ -85,7 +84,7 @@ class DirectoryStore(Store):
             folder = f"{self.root}/pyramids/{shard}"
             for key in sorted(listed(folder)):
                 # plain strings: a path object for each of ten thousand would take longer than the disk
-                if _KEY.fullmatch(key) and os.path.exists(f"{folder}/{key}/{MANIFEST_NAME}"):  # noqa: PTH110
+                if KEY.fullmatch(key) and os.path.exists(f"{folder}/{key}/{MANIFEST_NAME}"):  # noqa: PTH110
                     yield key
 
     def entries(self) -> Iterator[Listed | Broken]:
@@ -97,7 +96,7 @@ class DirectoryStore(Store):
 
     def _groups(self) -> Iterator[list[tuple[str, str]]]:
         for shard in sorted(listed(self.root / "pyramids")):
-            keys = sorted(key for key in listed(f"{self.root}/pyramids/{shard}") if _KEY.fullmatch(key))
+            keys = sorted(key for key in listed(f"{self.root}/pyramids/{shard}") if KEY.fullmatch(key))
             if keys and keys[0][:2] == keys[-1][:2] == shard:
                 yield [(key, self._manifest_path(key)) for key in keys]
 
@@ -270,28 +269,22 @@ class DirectoryStore(Store):
         with self._claims.claim(key, -1 if wait else 0) as mine:
             yield mine
 
+    def holder(self, key: str) -> Holder | None:
+        """As the holder notes it in `claims/KEY.json`."""
+        return self._claims.holder(key)
+
+    def abandoned(self, keys: Iterable[str]) -> set[str]:
+        """Those whose notes are left without a lock."""
+        return self._claims.abandoned(keys)
+
     def incomplete(self) -> list[str]:
         """Keys of entries without a manifest: a write that was cut short. `sweep` clears them."""
-        shards = listed(self.root / "pyramids")
-        found = {key for shard in shards for key in listed(self.root / "pyramids" / shard) if not self._complete(key)}
-        found |= {name.partition(".")[0] for name in listed(self.root / "partial")}
-        return sorted(key for key in found if _KEY.fullmatch(key))
+        return incomplete(self.root, self._complete)
 
     def sweep(self) -> None:
         """Delete what cut-short writes left behind, except where a living process holds the claim."""
         self._check_format()
-        for key in self.incomplete():
-            with self.claim(key, wait=False) as mine:
-                if not mine:
-                    continue
-                with writing(self.location):
-                    refuse_links(self.root / "partial")
-                    for leftover in (self.root / "partial").glob(f"{key}.*"):
-                        shutil.rmtree(leftover, ignore_errors=True)
-                    entry = self._entry(key)
-                    if not self._complete(key):
-                        refuse_links(entry.parent.parent, entry.parent, entry)
-                        shutil.rmtree(entry, ignore_errors=True)
+        clear(self.root, self._claims, self._complete)
 
     def changes(self) -> int:
         """The modification time of `pyramids/`, which every save and removal sets."""
@@ -309,22 +302,28 @@ class DirectoryStore(Store):
 
     def write_derived(self, name: str, data: bytes) -> None:
         """Into `derived/`, whole or not at all; not where the store cannot be written."""
-        with suppress(OSError):
-            aside = Path(tempfile.mkdtemp(prefix="derived.", dir=self.root / "partial"))
-            try:
-                (aside / name).write_bytes(data)
-                make_folder(self.root / "derived")
-                (aside / name).replace(self.root / "derived" / name)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
+        if not (self.root / "partial").is_dir():
+            return
+        with suppress(OSError), self._claims.claim("derived", CLAIM_SEC, noted=False) as mine:
+            if mine:
+                self._write_derived(name, data)
+
+    def _write_derived(self, name: str, data: bytes) -> None:
+        aside = Path(tempfile.mkdtemp(prefix="derived.", dir=self.root / "partial"))
+        try:
+            (aside / name).write_bytes(data)
+            make_folder(self.root / "derived")
+            (aside / name).replace(self.root / "derived" / name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
     def _entry(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
+        if not KEY.fullmatch(key):
             raise MissingPyramidError(f"expected a key such as `singan-aug ls` prints, got {key!r}")
         return self.root / "pyramids" / key[:2] / key
 
     def _complete(self, key: str) -> bool:
-        return bool(_KEY.fullmatch(key)) and os.path.exists(self._manifest_path(key))  # noqa: PTH110 (every look-up)
+        return bool(KEY.fullmatch(key)) and os.path.exists(self._manifest_path(key))  # noqa: PTH110 (every look-up)
 
     def _manifest_path(self, key: str) -> str:
         return f"{self.location}/pyramids/{key[:2]}/{key}/{MANIFEST_NAME}"

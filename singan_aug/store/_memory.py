@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from singan_aug.store._base import Store
+from singan_aug.store._base import Holder, Store
 from singan_aug.store._catalogue import Broken, Listed
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import Manifest
@@ -112,6 +112,14 @@ class MemoryStore(Store):
     def claim(self, key: str, *, wait: bool) -> AbstractContextManager[bool]:
         """The store beneath's claim."""
         return self.beneath.claim(key, wait=wait)
+
+    def holder(self, key: str) -> Holder | None:
+        """Of the store beneath's claim."""
+        return self.beneath.holder(key)
+
+    def abandoned(self, keys: Iterable[str]) -> set[str]:
+        """Of the store beneath's claims."""
+        return self.beneath.abandoned(keys)
 
     def changes(self) -> int:
         """The store beneath's."""
