@@ -426,6 +426,10 @@ def test_pastes_are_of_the_chosen_images_and_bring_their_masks() -> None:
     assert np.median(naive[..., :3][figure]) > 240  # but for its edge, where sizes change
     assert np.array_equal(naive[..., :3][~figure], np.broadcast_to(image[..., :3], (3, 32, 32, 3))[~figure])
     assert not np.array_equal(naive, redrawn)
+    varied = _paste.of_variants(image, [other], 3, 5)
+    assert all(30 <= (each == 255).sum() <= 300 for each in varied[..., 3])
+    assert np.array_equal(varied[varied[..., 3] == 0][0], image[0, 0])
+    assert np.array_equal(_paste.plain(image, [image], 2, 5), np.repeat(image[None], 2, 0))
 
 
 @pytest.mark.parametrize("strong", ["flip_crop", "elastic", "trivial", "rand"])

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     torch.set_num_threads(1)
     SAMPLERS["gpnn"] = _gpnn.sample
-    PASTERS.update(paste=_paste.plain, singan_paste=_paste.redrawn)
+    PASTERS.update(paste=_paste.plain, singan_paste=_paste.redrawn, variant_paste=_paste.of_variants)
     protocol = _protocol(options)
     say(protocol.to_json())
     try:

@@ -1,4 +1,4 @@
-"""Objects of the other training images pasted into an image: plain copy-paste, and SinGANPaste at the same places."""
+"""Objects of the other training images pasted into an image: plain copy-paste, and SinGANPaste, also of variants."""
 
 from __future__ import annotations
 
@@ -11,29 +11,48 @@ from torchvision import tv_tensors
 
 from singan_aug import SinGANPaste, cut_out, fast, fit, make_key, open_store
 from singan_aug.images import Pixels
+from singan_aug.pyramid import trace
+from singan_aug.transforms.torchvision_paste import Cutout
 from singan_aug.trial.views import Views
 
-__all__ = ["plain", "redrawn"]
+__all__ = ["of_variants", "plain", "redrawn"]
 
 SMALLEST_PX = 64  # area of an object: smaller parts are crumbs of a mask
+VARIANTS, SMALLEST_SHARE = 8, 0.25  # of an object, and of its area: smaller parts were cut off by a variant
 
 
 def plain(image: Pixels, others: list[Pixels], count: int, seed: int) -> Views:
     """[count, H, W, 4]: the image, [H, W, 4], its mask the fourth channel, with an object of one of the others."""
-    return _pasted(image, others, count, seed, light=0.0, rim_px=0.0)
+    return _pasted(image, _objects(others), count, seed, light=0.0, rim_px=0.0)
 
 
 def redrawn(image: Pixels, others: list[Pixels], count: int, seed: int) -> Views:
     """The same, its light taken over from where it lies, its rim redrawn by the image's pyramid."""
-    return _pasted(image, others, count, seed, light=0.5, rim_px=2.0)
+    return _pasted(image, _objects(others), count, seed, light=0.5, rim_px=2.0)
 
 
-def _pasted(image: Pixels, others: list[Pixels], count: int, seed: int, *, light: float, rim_px: float) -> Views:
-    objects = [
+def of_variants(image: Pixels, others: list[Pixels], count: int, seed: int) -> Views:
+    """The same, the objects cut out of variants of the others, from every start scale in turn."""
+    objects = []
+    for other in others:
+        pyramid = fit(other, fast())
+        smallest_px = max(SMALLEST_PX, int(SMALLEST_SHARE * (other[..., 3] > 127).sum()))
+        for i in range(VARIANTS):
+            traced = trace(pyramid, 1, i % len(pyramid), seed=seed * VARIANTS + i)
+            assert traced.masks is not None
+            objects += cut_out(traced.images[0], traced.masks[0].numpy() > 127, value=1, smallest_px=smallest_px)
+    return _pasted(image, objects, count, seed, light=0.5, rim_px=2.0)
+
+
+def _objects(others: list[Pixels]) -> list[Cutout]:
+    return [
         each
         for other in others
         for each in cut_out(other[..., :3], other[..., 3] > 127, value=1, smallest_px=SMALLEST_PX)
     ]
+
+
+def _pasted(image: Pixels, objects: list[Cutout], count: int, seed: int, *, light: float, rim_px: float) -> Views:
     if not objects:
         return np.repeat(image[None], count, 0)
     colours, mask = np.ascontiguousarray(image[..., :3]), torch.from_numpy((image[..., 3] > 127).astype(np.uint8))

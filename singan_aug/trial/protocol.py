@@ -30,7 +30,7 @@ IN_BATCH = {"cutmix": "flip_crop", "turns_cutmix": "turns", "turns_paste": "turn
 SINGAN = ("coarse", "medium", "fine")  # start scales
 OTHER_PRESETS = ("smooth", "learned")  # than fast, whose name is left out
 MIXED = "mixed"  # every start scale in turn
-PASTES = ("paste", "singan_paste")  # objects of the other images, plain or with the rim redrawn
+PASTES = ("paste", "singan_paste", "variant_paste")  # objects of the other images: plain, redrawn, of variants
 SOURCES = (
     *("duplicates", "reconstruction", *SINGAN, MIXED, "fine_apart", "gpnn"),  # apart: fine, the mask stays behind
     *(f"{preset}_{start}" for preset in OTHER_PRESETS for start in (*SINGAN, MIXED)),
