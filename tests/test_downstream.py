@@ -402,6 +402,20 @@ def test_mixed_variants_come_from_every_start_scale_in_turn(tmp_path: Path) -> N
         assert np.array_equal(made[scale::count], alone)
 
 
+def test_confined_variants_leave_the_rest_as_it_is(tmp_path: Path) -> None:
+    image = _with_mask()
+    image[..., 3] = 0
+    image[10:22, 10:22, 3] = 255
+    protocol = replace(SUITES["horses"], views=4)
+    fits = views.Fits(protocol, tmp_path, {})
+    own, other = (views.bank(image, 0, source, protocol, {}, fits) for source in ("mask_coarse", "background_coarse"))
+    assert np.array_equal(own[:, :2], np.repeat(image[None, :2], 4, 0))
+    assert not np.array_equal(own[:, 10:22, 10:22], np.repeat(image[None, 10:22, 10:22], 4, 0))
+    assert (own[..., 3] != other[..., 3]).any()
+    assert np.array_equal(other[:, 10:22, 10:22], np.repeat(image[None, 10:22, 10:22], 4, 0))
+    assert not np.array_equal(other, np.repeat(image[None], 4, 0))
+
+
 def test_what_was_trained_is_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = _with_mask()
     protocol = replace(SUITES["horses"], views=2, fit={"steps_coarsest": 2})

@@ -10,6 +10,7 @@ from typing import Any
 import xxhash
 
 __all__ = [
+    "CONFINED",
     "IN_BATCH",
     "MIXED",
     "MIX_RATIO",
@@ -30,10 +31,12 @@ IN_BATCH = {"cutmix": "flip_crop", "turns_cutmix": "turns", "turns_paste": "turn
 SINGAN = ("coarse", "medium", "fine")  # start scales
 OTHER_PRESETS = ("smooth", "learned")  # than fast, whose name is left out
 MIXED = "mixed"  # every start scale in turn
+CONFINED = ("mask", "background")  # what alone changes, with the preset fast
 PASTES = ("paste", "singan_paste", "variant_paste")  # objects of the other images: plain, redrawn, of variants
 SOURCES = (
     *("duplicates", "reconstruction", *SINGAN, MIXED, "fine_apart", "gpnn"),  # apart: fine, the mask stays behind
     *(f"{preset}_{start}" for preset in OTHER_PRESETS for start in (*SINGAN, MIXED)),
+    *(f"{part}_{start}" for part in CONFINED for start in SINGAN),
     *PASTES,
 )
 MIX_RATIO = 0.5

@@ -19,10 +19,11 @@ from singan_aug.fitting import fit
 from singan_aug.images import Pixels, pixels_to_pil, to_signed, to_unit
 from singan_aug.presets import preset
 from singan_aug.pyramid import Pyramid, reconstruct
+from singan_aug.pyramid.confine import Confinement, draw_confined
 from singan_aug.pyramid.drawing import trace
 from singan_aug.pyramid.sizes import start_scale_at
 from singan_aug.store import DirectoryStore, make_key
-from singan_aug.trial.protocol import MIX_RATIO, MIXED, OTHER_PRESETS, TURNS, Protocol
+from singan_aug.trial.protocol import CONFINED, MIX_RATIO, MIXED, OTHER_PRESETS, TURNS, Protocol
 
 __all__ = ["PASTERS", "SAMPLERS", "Cost", "bank", "strengthened"]
 
@@ -90,7 +91,8 @@ def bank(image: Pixels, index: int, source: str, protocol: Protocol, cost: Cost,
         made = torch.cat([to_unit(SAMPLERS[source](to_signed(image[..., :3]), numbers)) for _ in range(count)])
         cost.setdefault(f"{source}_ms", []).append((time.process_time() - started_sec) * 1000 / count)
         return _bytes(made, np.repeat(image[..., 3:][None], count, 0))
-    name, start = source.split("_", 1) if source.startswith(OTHER_PRESETS) else ("fast", source)
+    first, _, rest = source.partition("_")
+    name, start = (first, rest) if first in OTHER_PRESETS else ("fast", source)
     pyramid = fits.of(image, index, name)
     if source == "reconstruction":
         return np.repeat(_bytes(reconstruct(pyramid), image[..., 3:][None]), protocol.views, 0)
@@ -106,6 +108,10 @@ def _drawn(pyramid: Pyramid, image: Pixels, start: str, count: int, seed: int) -
         starts = range(len(pyramid))
         each = [_traced(pyramid, image, scale, -(-count // len(starts)), seed, masked=True) for scale in starts]
         return np.stack(each, 1).reshape(-1, *image.shape)[:count]
+    part, _, rest = start.partition("_")
+    if part in CONFINED:
+        scale = start_scale_at(SHARES[rest], len(pyramid))
+        return _confined(pyramid, image, scale, count, seed, Confinement("mask" if part == "mask" else "background"))
     scale = start_scale_at(SHARES[start], len(pyramid))
     return _traced(pyramid, image, scale, count, seed, masked=start != "fine_apart")
 
@@ -116,6 +122,13 @@ def _traced(pyramid: Pyramid, image: Pixels, scale: int, count: int, seed: int, 
     if traced.masks is not None and masked:
         masks = traced.masks[..., None].to(torch.uint8).numpy()
     return _bytes(traced.images, masks)
+
+
+def _confined(pyramid: Pyramid, image: Pixels, scale: int, count: int, seed: int, how: Confinement) -> Views:
+    mask = torch.from_numpy(image[..., 3:])
+    made = draw_confined(pyramid, count, scale, seed, how)
+    masks = torch.stack([mask[each.field[0], each.field[1]] for each in made])
+    return _bytes(torch.stack([each.image for each in made]), masks.numpy())
 
 
 def strengthened(images: Views, strong: str, protocol: Protocol, seeds: tuple[Any, ...]) -> Views:
