@@ -316,7 +316,7 @@ def _row_of_cost(seed: int, side: int = 224) -> Row:
         "found_ratio": found / len(sources),
         "found_ms": spread(hits),
         "missed_ms": spread(misses),
-        "memory_bytes": index.memory_bytes,
+        "mapped_bytes": index.mapped_bytes,
         "first_opening_sec": round(seconds[0], 3),
         "opening_sec": round(seconds[1], 3),
     }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,3 +133,36 @@ def fast_like(photo: Pixels) -> Pyramid:
 @pytest.fixture(scope="session")
 def paper_like(photo: Pixels) -> Pyramid:
     return fit(photo, quick_paper(steps_coarsest=20, steps_finer=5))
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where copies of remote stores are kept during a test."""
+    place = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setattr("singan_aug.store._local.platformdirs.user_cache_path", lambda *_, **__: place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3-compatible server on this machine, with a bucket named "bucket"."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    settings = {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        import s3fs
+
+        s3fs.S3FileSystem(use_listings_cache=False).mkdir("bucket")
+        yield address
+    server.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -268,24 +269,129 @@ def test_an_image_fitted_by_two_configs_is_one(copy: DirectoryStore) -> None:
 def test_the_next_index_reads_no_manifest(copy: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     PerceptualIndex(copy).refresh()
     read: list[str] = []
-    monkeypatch.setattr(DirectoryStore, "manifest", lambda self, key: read.append(key))
+    monkeypatch.setattr(DirectoryStore, "descriptor", lambda self, key: read.append(key))
     index = PerceptualIndex(copy)
     assert all(_finds(index, photo) for photo in PHOTOS)
     assert read == []
 
 
+def _segments(store: DirectoryStore) -> dict[Path, bytes]:
+    """Files of the index but for the lock."""
+    files = (store.root / "derived").rglob("*")
+    return {file: file.read_bytes() for file in files if file.is_file() and file.name != "lock"}
+
+
+def _settled(store: DirectoryStore) -> DirectoryStore:
+    """As if nothing had changed for an hour: until then folders are looked through again."""
+    for folder in [*(store.root / "pyramids").iterdir(), store.root / "pyramids"]:
+        changed = 1.7e9 + len(list(folder.iterdir()))  # what is added changes it
+        os.utime(folder, (changed, changed))
+    return store
+
+
+FILES = ["head", "fingerprints", "descriptors", "checks", "levels", "hashes", "owners", "turn_codes"]
+
+
+@pytest.mark.parametrize("file_name", FILES)
 @pytest.mark.parametrize("damage", [b"", b"short", None])
-def test_a_damaged_file_is_made_again(copy: DirectoryStore, damage: bytes | None) -> None:
-    PerceptualIndex(copy).refresh()
-    (file,) = (copy.root / "derived").iterdir()
-    whole = file.read_bytes()
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 4
-    file.write_bytes(bytes(flipped) if damage is None else damage)
+def test_a_damaged_file_is_made_again(copy: DirectoryStore, file_name: str, damage: bytes | None) -> None:
+    PerceptualIndex(_settled(copy)).refresh()
+    whole = _segments(copy)
+    (file,) = (path for path in whole if path.name == file_name)
+    damaged = bytearray(whole[file])
+    for place in range(len(damaged)):
+        damaged[place] ^= 4
+    file.write_bytes(bytes(damaged) if damage is None else damage)
     index = PerceptualIndex(copy)
     assert all(_finds(index, photo) for photo in PHOTOS)
-    assert file.read_bytes() == whole
-    assert list((copy.root / "partial").iterdir()) == []
+    assert _segments(copy) == whole
+
+
+def test_a_damaged_file_that_cannot_be_replaced_is_done_without(
+    copy: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PerceptualIndex(_settled(copy)).refresh()
+    (file,) = (path for path in _segments(copy) if path.name == "descriptors")
+    file.write_bytes(bytes(file.stat().st_size))
+
+    def refuse(*args: Any, **options: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    index = PerceptualIndex(copy)
+    assert all(_finds(index, photo) for photo in PHOTOS)
+
+
+def test_what_is_added_leaves_large_segments_as_they_are(copy: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("singan_aug.lookup._segments._MERGED_RATIO", 1)
+    PerceptualIndex(_settled(copy)).refresh()
+    before = {path: data for path, data in _segments(copy).items() if path.name != "head"}
+    inodes = {path: path.stat().st_ino for path in before}
+    read: list[str] = []
+    described = DirectoryStore.descriptor
+
+    def noted(self: DirectoryStore, key: str) -> str:
+        read.append(key)
+        return described(self, key)
+
+    monkeypatch.setattr(DirectoryStore, "descriptor", noted)
+    added = [make_photo(*SIZE, seed=seed) for seed in (20, 21, 22)]
+    for pixels in added:
+        _save(copy, pixels)
+        index = PerceptualIndex(_settled(copy))
+        assert all(_finds(index, photo) for photo in (*PHOTOS, pixels))
+    assert sorted(read) == sorted(str(_key(pixels)) for pixels in added)
+    after = _segments(copy)
+    assert all(after[path] == data and path.stat().st_ino == inodes[path] for path, data in before.items())
+    names = {path.parent.name for path in after if path.name != "head"}
+    assert len(names) == 3  # five images; two, merged when the second was added; one
+
+
+def test_segments_whose_images_are_gone_are_written_anew(copy: DirectoryStore) -> None:
+    PerceptualIndex(_settled(copy)).refresh()
+    for pixels in (*PHOTOS[:2], GREY):
+        copy.remove(str(_key(pixels)))
+    assert len(PerceptualIndex(copy)) == 2
+    (fingerprints,) = (data for path, data in _segments(copy).items() if path.name == "fingerprints")
+    assert len(fingerprints) == 2 * 32
+    assert _finds(PerceptualIndex(copy), PHOTOS[2])
+
+
+def test_one_that_comes_back_is_found(copy: DirectoryStore) -> None:
+    index = PerceptualIndex(copy)
+    assert _finds(index, PHOTOS[1])
+    copy.remove(str(_key(PHOTOS[1])))
+    index.refresh()
+    assert not _finds(index, PHOTOS[1])
+    _save(copy, PHOTOS[1])
+    assert _finds(index, PHOTOS[1])
+    assert len(index) == len(PHOTOS) + 1
+
+
+def test_a_manifest_that_is_mended_is_taken_in(copy: DirectoryStore) -> None:
+    key = str(_key(PHOTOS[1]))
+    manifest = copy.root / "pyramids" / key[:2] / key / "manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("descriptor", "descriptXr"))
+    assert not _finds(PerceptualIndex(copy), PHOTOS[1])
+    copy.remove(key)
+    _save(copy, PHOTOS[1])
+    assert _finds(PerceptualIndex(copy), PHOTOS[1])
+
+
+def test_twins_in_different_segments_are_twins(copy: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("singan_aug.lookup._segments._MERGED_RATIO", 0)
+    index = PerceptualIndex(copy)
+    assert _finds(index, PHOTOS[0])
+    twin = PHOTOS[0].copy()
+    twin[::2] ^= 1
+    key = _save(copy, twin)
+    index.refresh()
+    assert len({path.parent for path in _segments(copy) if path.name != "head"}) == 2
+    assert not _finds(index, PHOTOS[0])
+    copy.remove(key)
+    index.refresh()
+    assert _finds(index, PHOTOS[0])
 
 
 def test_a_store_that_cannot_be_written_is_searched_all_the_same(
@@ -296,7 +402,7 @@ def test_a_store_that_cannot_be_written_is_searched_all_the_same(
 
     monkeypatch.setattr("tempfile.mkdtemp", refuse)
     assert _finds(PerceptualIndex(copy), PHOTOS[0])
-    assert not (copy.root / "derived").exists()
+    assert not list((copy.root / "derived").glob("*/head"))
 
 
 def test_a_broken_manifest_hides_one_image_alone(copy: DirectoryStore) -> None:

@@ -75,14 +75,14 @@ def test_what_is_replaced_between_its_two_files_is_loaded_as_it_is_now(
     pyramids: tuple[Pyramid, Pyramid],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _once(monkeypatch, "_load", lambda other: other.save(KEY, pyramids[1]))
+    _once(monkeypatch, "read_weights", lambda other: other.save(KEY, pyramids[1]))
     assert torch.equal(reconstruct(over(store).load(str(KEY))), reconstruct(pyramids[1]))
 
 
 def test_what_is_removed_between_its_two_files_is_missing(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _once(monkeypatch, "_load", _remove)
+    _once(monkeypatch, "read_weights", _remove)
     with pytest.raises(MissingPyramidError):
         store.load(str(KEY))
 
@@ -94,7 +94,7 @@ def test_what_is_removed_and_fitted_again_between_its_two_files_is_loaded(
         other.remove(str(KEY))
         other.save(KEY, pyramids[1])
 
-    _once(monkeypatch, "_load", anew)
+    _once(monkeypatch, "read_weights", anew)
     assert torch.equal(reconstruct(store.load(str(KEY))), reconstruct(pyramids[1]))
 
 

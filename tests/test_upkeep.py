@@ -15,6 +15,7 @@ from singan_aug import cli
 from singan_aug.fitting import fit
 from singan_aug.images import pixels_to_pil
 from singan_aug.presets import fast, smooth
+from singan_aug.pyramid import Pyramid
 from singan_aug.store import DirectoryStore, make_key
 from tests.conftest import make_photo
 
@@ -147,3 +148,34 @@ def test_repair_puts_aside_what_is_broken_and_keeps_its_bytes(store: DirectorySt
         assert (aside[key] / "manifest.json").exists()
     assert _run(store, "verify").exit_code == 0
     assert store.incomplete() == []
+
+
+def test_verify_goes_on_where_it_was_interrupted(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("singan_aug.cli.store.AT_ONCE", 1)
+    keys = list(store.keys())
+    weights = store.root / "pyramids" / keys[0][:2] / keys[0] / "pyramid.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    read: list[str] = []
+    load = DirectoryStore.load
+
+    def interrupted(self: DirectoryStore, key: str) -> Pyramid:
+        read.append(key)
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        return load(self, key)
+
+    monkeypatch.setattr(DirectoryStore, "load", interrupted)
+    CliRunner().invoke(cli.app, ["verify", "--cache", str(store.root)])
+    assert read == keys
+    result = _run(store, "verify", "--resume", "--json")
+    assert read[3:] == [keys[0], keys[2]]  # what was broken is looked at again
+    assert [row["ok"] for row in json.loads(result.stdout)] == [False, True, True]
+    _run(store, "verify", "--resume")
+    assert read[5:] == keys  # the last run came to its end
+
+
+def test_a_journal_of_nonsense_skips_nothing(store: DirectoryStore) -> None:
+    (store.root / "derived").mkdir(exist_ok=True)
+    (store.root / "derived" / "verified-1.jsonl").write_text('{"keys": 3}\nnonsense')
+    result = _run(store, "verify", "--resume")
+    assert result.stdout.startswith("3 of 3 pyramids")

@@ -17,6 +17,7 @@ from singan_aug.cli import listing as listing  # isort: skip
 from singan_aug.cli import store as store  # isort: skip
 from singan_aug.cli import report as report  # isort: skip
 from singan_aug.cli import upkeep as upkeep  # isort: skip
+from singan_aug.cli import carry as carry  # isort: skip
 from singan_aug.cli import score as score  # isort: skip
 from singan_aug.cli import study as study  # isort: skip
 from singan_aug.cli import bank as bank  # isort: skip

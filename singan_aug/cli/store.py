@@ -21,6 +21,7 @@ from singan_aug.cli._app import (
     key_named,
     reported,
 )
+from singan_aug.cli._verified import Verified
 from singan_aug.display import ProgressBar, complain, say, show_json
 from singan_aug.errors import ConfigError, MissingPyramidError, StoreError
 from singan_aug.store import Store, open_store
@@ -42,6 +43,9 @@ def verify(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --repair: put nothing aside.")] = False,
     yes: Yes = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run stopped: skip what it found whole.")
+    ] = False,
     jobs: Jobs = None,
     cache: Cache = None,
     quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
@@ -50,7 +54,7 @@ def verify(
     """Read pyramids back, and without KEY the bank too, and check every byte against its checksum."""
     store = existing_store(cache)
     checked = [key_named(store, digits) for digits in keys] if keys else list(store.keys())
-    broken, gone = _broken(store, checked, jobs)
+    broken, gone = _broken(store, checked, jobs, Verified(store, resume=resume))
     checked = [key for key in checked if key not in gone]
     of_bank, of_bank_broken = _verify_bank(store) if not keys else ("", "")
     if as_json:
@@ -76,7 +80,7 @@ def verify(
 
 def _put_aside(store: Store, key: str) -> None:
     """Unless another process has removed or replaced it meanwhile."""
-    if key not in _check(store.location, [key])[0]:
+    if key not in _check(store.location, [key])[1]:
         return
     try:
         complain(f"put {key} aside into {store.quarantine(key)}: fit its image again")
@@ -84,26 +88,27 @@ def _put_aside(store: Store, key: str) -> None:
         complain(str(error))
 
 
-def _broken(store: Store, keys: list[str], jobs: int | None) -> tuple[dict[str, str], set[str]]:
+def _broken(store: Store, keys: list[str], jobs: int | None, verified: Verified) -> tuple[dict[str, str], set[str]]:
     """What is wrong with those that are not whole, in the order of the keys; and those that went meanwhile."""
-    jobs = jobs or (joblib.cpu_count() if len(keys) >= WORTH_PROCESSES else 1)
-    parts = [(store.location, keys[first : first + AT_ONCE]) for first in range(0, len(keys), AT_ONCE)]
-    found: dict[str, str] = {}
+    left = verified.left(keys)
+    jobs = jobs or (joblib.cpu_count() if len(left) >= WORTH_PROCESSES else 1)
+    parts = [(store.location, left[first : first + AT_ONCE]) for first in range(0, len(left), AT_ONCE)]
     gone: set[str] = set()
-    done = 0
+    done = len(keys) - len(left)
     with ProgressBar("pyramids") as bar:
-        for wrong, lost, count in side_by_side(_check, parts, max(1, min(jobs, len(parts)))):
-            found |= wrong
+        for lot, wrong, lost in side_by_side(_check, parts, max(1, min(jobs, len(parts)))):
+            verified.add(lot, wrong)
             gone |= lost
-            done += count
+            done += len(lot)
             if jobs > 1:
                 bar.show(done, len(keys))
-    return {key: found[key] for key in keys if key in found}, gone
+    verified.finish()
+    return {key: verified.wrong[key] for key in keys if key in verified.wrong}, gone
 
 
-def _check(location: str, keys: list[str]) -> tuple[dict[str, str], set[str], int]:
-    """What is wrong with those that are not whole, those that are no longer there, and how many were looked at. In a
-    worker process.
+def _check(location: str, keys: list[str]) -> tuple[list[str], dict[str, str], set[str]]:
+    """Those that were looked at, what is wrong with some of them, and those that are no longer there. In a worker
+    process.
     """
     store, wrong, gone = open_store(location), {}, set()
     for key in keys:
@@ -113,7 +118,7 @@ def _check(location: str, keys: list[str]) -> tuple[dict[str, str], set[str], in
             gone.add(key)
         except StoreError as error:
             wrong[key] = str(error)
-    return wrong, gone, len(keys)
+    return keys, wrong, gone
 
 
 def _verify_bank(store: Store) -> tuple[str, str]:

@@ -7,10 +7,11 @@ so that flips and quarter turns need no entries.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from singan_aug.images import Pixels, inverse_turn
 from singan_aug.images.descriptor import CELLS, Floats
 from singan_aug.lookup._registration import QUERY_CELLS, Box, mean_weights
 
-__all__ = ["CROPS", "Candidates", "CropHashes", "composed"]
+__all__ = ["CROPS", "Candidates", "CropHashes", "candidates", "composed"]
 
 M = TypeVar("M", float, Floats)
 
@@ -121,11 +122,9 @@ class CropHashes:
     turn_codes: NDArray[np.uint8]  # [M]: images.turn(crop, code) is the orientation that was hashed
 
     @classmethod
-    def of(cls, grey: Pixels) -> CropHashes:
-        """Of descriptors' brightness, [N, 60, 60]. Those without contrast have no crops."""
-        parts = [cls._of_some(grey[i : i + 256], i) for i in range(0, len(grey), 256)] or [cls._of_some(grey, 0)]
-        fields = zip(*((part.levels, part.hashes, part.owners, part.turn_codes) for part in parts), strict=True)
-        return cls(*map(np.concatenate, fields))._sorted()
+    def of(cls, grey: Pixels, first: int = 0) -> CropHashes:
+        """Of descriptors' brightness, [N, 60, 60], numbered from `first`. Those without contrast have no crops."""
+        return cls._of_some(grey, first)._sorted()
 
     @classmethod
     def _of_some(cls, levels: Pixels, first: int) -> CropHashes:
@@ -146,54 +145,67 @@ class CropHashes:
         kept = (grey.std(axis=(1, 2)) > 0)[:, None].repeat(len(CROPS), axis=1)
         return cls(spectrum[..., 0, 0][kept], hashes[kept], owners[kept].astype(np.uint32), turn_codes[kept])
 
-    def joined(self, other: CropHashes) -> CropHashes:
-        """These and those of more images."""
-        return CropHashes(
-            np.concatenate([self.levels, other.levels]),
-            np.concatenate([self.hashes, other.hashes]),
-            np.concatenate([self.owners, other.owners]),
-            np.concatenate([self.turn_codes, other.turn_codes]),
-        )._sorted()
+    @classmethod
+    def joined(cls, parts: Sequence[CropHashes]) -> CropHashes:
+        """Those of all parts."""
+        fields = zip(*((part.levels, part.hashes, part.owners, part.turn_codes) for part in parts), strict=True)
+        return cls(*map(np.concatenate, fields))._sorted()
 
-    def renumbered(self, numbers: NDArray[np.intp]) -> CropHashes:
-        """With new numbers of the images, [N]; those with a negative one are left out."""
-        image, crop = np.divmod(self.owners, len(CROPS))
-        new = numbers[image]
-        kept = new >= 0
-        owners = (new * len(CROPS) + crop)[kept].astype(np.uint32)
-        return CropHashes(self.levels[kept], self.hashes[kept], owners, self.turn_codes[kept])
+    def is_of(self, images: int) -> bool:
+        """Whether the arrays can be of so many images: what is read from a file may be anything."""
+        lengths = {len(each) for each in vars(self).values()}
+        owners = int(self.owners.max(initial=0)) // len(CROPS)
+        turns = int(self.turn_codes.max(initial=0))
+        return len(lengths) == 1 and owners < max(images, 1) and turns < 8
 
     def _sorted(self) -> CropHashes:
-        order = np.argsort(self.levels, kind="stable")
-        return CropHashes(self.levels[order], self.hashes[order], self.owners[order], self.turn_codes[order])
+        return self._at(np.argsort(self.levels, kind="stable"))
 
-    def candidates(self, query: Floats, *, is_grey: bool, limit: int) -> Candidates | None:
-        """The images whose crops are like a query's brightness, [20, 20]; None where there are none."""
-        from singan_aug.lookup._compiled import least_different, nearly_alike
+    def _at(self, places: Any) -> CropHashes:
+        return CropHashes(self.levels[places], self.hashes[places], self.owners[places], self.turn_codes[places])
 
-        spectrum = np.asarray(_COSINES @ query @ _COSINES.T, dtype=np.float32)
-        level, reach = spectrum[0, 0], _NEAR_LEVELS_GREY if is_grey else _NEAR_LEVELS
-        low, high = np.searchsorted(self.levels, np.array([level - reach, level + reach], dtype=np.float32))
-        slack = _NEAR_MOMENTS * float(np.sqrt((spectrum[:3, :3] ** 2).sum() - level**2))
-        moments = float(spectrum[1, 0]), float(spectrum[0, 1])
-        hashes = self.hashes[low:high]
-        found = []
-        for code in range(8):
-            down, right = _turned_moments(*moments, code)
-            if min(down, right, down - right) >= -slack:
-                wanted = np.uint64(_hashed(_turned(spectrum, code)))
-                found.append((wanted, code, least_different(hashes, wanted)))
-        if low == high or not found:
-            return None
-        furthest = min(_NEAR_BITS, min(least for *_, least in found) + _BEHIND_BITS)
-        alike = [(*nearly_alike(hashes, wanted, furthest), code) for wanted, code, _ in found]
-        near = [places for places, *_ in alike]
-        distance = np.concatenate([bits for _, bits, _ in alike])
-        codes = np.concatenate([_CODES[code][self.turn_codes[low + at]] for at, _, code in alike])
-        image, crop = np.divmod(self.owners[low + np.concatenate(near)], len(CROPS))
-        order = np.argsort(distance, kind="stable")
-        _, first = np.unique((image * 8 + codes)[order], return_index=True)
-        chosen = order[np.sort(first)[:limit]]
-        if not len(chosen):
-            return None
-        return Candidates(image[chosen].astype(np.intp), codes[chosen].tolist(), CROPS[crop[chosen]])
+    def between(self, low: Floats, high: Floats, alive: NDArray[np.bool_]) -> CropHashes:
+        """Those of a mean brightness from `low` to `high`, of images that are there."""
+        start, stop = np.searchsorted(self.levels, np.array([low, high], dtype=np.float32))
+        found = self._at(slice(int(start), int(stop)))
+        return found if alive.all() else found._at(alive[found.owners // len(CROPS)])
+
+
+def candidates(
+    parts: Sequence[tuple[CropHashes, NDArray[np.bool_]]], query: Floats, *, is_grey: bool, limit: int
+) -> Candidates | None:
+    """The images whose crops are like a query's brightness, [20, 20]; None where there are none.
+
+    `parts`: hashes, and which of their images are there. Images are numbered on from part to part.
+    """
+    from singan_aug.lookup._compiled import least_different, nearly_alike
+
+    spectrum = np.asarray(_COSINES @ query @ _COSINES.T, dtype=np.float32)
+    level, reach = spectrum[0, 0], _NEAR_LEVELS_GREY if is_grey else _NEAR_LEVELS
+    windows = [hashes.between(level - reach, level + reach, alive) for hashes, alive in parts]
+    slack = _NEAR_MOMENTS * float(np.sqrt((spectrum[:3, :3] ** 2).sum() - level**2))
+    moments = float(spectrum[1, 0]), float(spectrum[0, 1])
+    wanted = []
+    for code in range(8):
+        down, right = _turned_moments(*moments, code)
+        if min(down, right, down - right) >= -slack:
+            wanted.append((np.uint64(_hashed(_turned(spectrum, code))), code))
+    if not wanted or not any(len(window.hashes) for window in windows):
+        return None
+    least = min(least_different(window.hashes, each) for window in windows for each, _ in wanted)
+    furthest = min(_NEAR_BITS, least + _BEHIND_BITS)
+    found = []
+    for each, code in wanted:
+        first = 0
+        for window, (_, alive) in zip(windows, parts, strict=True):
+            places, bits = nearly_alike(window.hashes, each, furthest)
+            image, crop = np.divmod(window.owners[places].astype(np.int64), len(CROPS))
+            found.append((bits, _CODES[code][window.turn_codes[places]], image + first, crop))
+            first += len(alive)
+    distance, codes, image, crop = map(np.concatenate, zip(*found, strict=True))
+    order = np.argsort(distance, kind="stable")
+    _, first_of_each = np.unique((image * 8 + codes)[order], return_index=True)
+    chosen = order[np.sort(first_of_each)[:limit]]
+    if not len(chosen):
+        return None
+    return Candidates(image[chosen].astype(np.intp), codes[chosen].tolist(), CROPS[crop[chosen]])

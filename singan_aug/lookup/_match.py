@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from singan_aug.images import Pixels, inverse_turn
 from singan_aug.images.descriptor import CELLS, Floats, brightness, cell_means, tints
-from singan_aug.lookup._crop_hashes import Candidates, CropHashes
+from singan_aug.lookup._crop_hashes import Candidates, candidates
 from singan_aug.lookup._registration import (
     QUERY_CELLS,
     WHOLE,
@@ -23,6 +22,7 @@ from singan_aug.lookup._registration import (
     sample,
     unpacked,
 )
+from singan_aug.lookup._segment import Segment
 
 __all__ = ["Contents", "Match", "find_match"]
 
@@ -63,19 +63,32 @@ class Match:
 
 @dataclass(frozen=True)
 class Contents:
-    """Of an index at one time: one row for each image."""
+    """Of an index at one time."""
 
-    keys: list[str]
-    descriptors: NDArray[np.uint8]  # [N, DESCRIPTOR_BYTES]; zeros where a manifest has none
-    crop_hashes: CropHashes
+    segments: tuple[Segment, ...]
 
     @property
-    def memory_bytes(self) -> int:
-        arrays: list[NDArray[Any]] = [self.descriptors, *vars(self.crop_hashes).values()]
-        return sum(int(each.nbytes) for each in arrays) + sum(sys.getsizeof(key) + 8 for key in self.keys)
+    def images(self) -> int:
+        """How many of them the store has."""
+        return sum(int(segment.alive.sum()) for segment in self.segments)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Of everything that can be looked at: processes share it, where the store has a folder for it."""
+        arrays = (vars(segment) | vars(segment.crop_hashes) for segment in self.segments)
+        return sum(int(each.nbytes) for some in arrays for each in some.values() if isinstance(each, np.ndarray))
+
+    def image(self, number: int) -> tuple[str, NDArray[np.uint8]]:
+        """(fingerprint, descriptor) of one. Raises `DamagedSegmentError`."""
+        for segment in self.segments:
+            if number < len(segment):
+                return bytes(segment.fingerprints[number]).decode(), segment.descriptor(number)
+            number -= len(segment)
+        raise IndexError(number)
 
 
 def find_match(contents: Contents, pixels: Pixels) -> Match | None:
+    """The image that `pixels` show. Raises `DamagedSegmentError`."""
     if min(pixels.shape[:2]) < _SHORTEST_PX:
         return None
     means = cell_means(pixels[..., :3], QUERY_CELLS)
@@ -83,23 +96,24 @@ def find_match(contents: Contents, pixels: Pixels) -> Match | None:
     if query.std() < _CONTRAST_LEVELS:
         return None
     is_grey = bool((np.abs(tint) < 0.5).all())
-    candidates = contents.crop_hashes.candidates(query, is_grey=is_grey, limit=_CANDIDATES)
-    if candidates is None:
+    parts = [(segment.crop_hashes, segment.alive) for segment in contents.segments]
+    found = candidates(parts, query, is_grey=is_grey, limit=_CANDIDATES)
+    if found is None:
         return None
-    sources, source_tints = unpacked(contents.descriptors[candidates.images])
+    fingerprints, descriptors = zip(*map(contents.image, found.images.tolist()), strict=True)
+    sources, source_tints = unpacked(np.stack(descriptors))
     if is_grey and source_tints.any():
         sources = luma_of(sources, sample(source_tints, WHOLE, CELLS))
-    placed = _placed(candidates, sources, query)
+    placed = _placed(found, sources, query)
     best = _best(placed, _ROUNDING_LEVELS if is_grey else 0.0)
     if best is None:
         return None
     number, box = placed.numbers[best], placed.boxes[best]
-    turn_code = candidates.turn_codes[number]
+    turn_code = found.turn_codes[number]
     colours = _colours(source_tints[number], _turned(tint, turn_code), box, is_grey)
     if colours is None or not _alone(sources[number], placed, best):
         return None
-    fingerprint = contents.keys[candidates.images[number]][:32]
-    return Match(fingerprint, turn_code, _turned_box(box, inverse_turn(turn_code)), colours)
+    return Match(fingerprints[number], turn_code, _turned_box(box, inverse_turn(turn_code)), colours)
 
 
 @dataclass(frozen=True)
@@ -118,11 +132,11 @@ class _Placed:
         return _spreads(self.errors)
 
 
-def _placed(candidates: Candidates, sources: Floats, query: Floats) -> _Placed:
+def _placed(found: Candidates, sources: Floats, query: Floats) -> _Placed:
     """The candidates where they fit best: all of them coarsely, then the likeliest at full resolution."""
-    queries = np.stack([_turned(query, code) for code in candidates.turn_codes])
+    queries = np.stack([_turned(query, code) for code in found.turn_codes])
     coarse, coarse_sources = halved(queries), halved(sources)
-    boxes, _ = register(coarse_sources, coarse, candidates.boxes, steps=2)
+    boxes, _ = register(coarse_sources, coarse, found.boxes, steps=2)
     misfits = ((sample(coarse_sources, boxes, coarse.shape[-1]) - coarse) ** 2).mean(axis=(1, 2))
     chosen = np.argsort(misfits, kind="stable")[:_FINALISTS]
     chosen = chosen[misfits[chosen] <= _FINALISTS_LEAD**2 * misfits[chosen[0]]]

@@ -2,54 +2,66 @@
 
 from __future__ import annotations
 
-import os
+import re
 from pathlib import Path
 
-import platformdirs
-
+from singan_aug.errors import ConfigError
 from singan_aug.store._base import Holder, Store, writing
 from singan_aug.store._catalogue import Broken, Listed
+from singan_aug.store._copy import Copied, OnConflict, merge, pack
 from singan_aug.store._directory import DirectoryStore
+from singan_aug.store._entries import EntryStore
 from singan_aug.store._files import open_regular, refuse_links
 from singan_aug.store._key import Fingerprint, Key, abbreviated, fingerprint, make_key
+from singan_aug.store._local import default_location
 from singan_aug.store._manifest import FORMAT_VERSION, Manifest, checksum, refuse_newer
 from singan_aug.store._memory import MemoryStore
+from singan_aug.store._packed import PACK_SUFFIX, PackedStore
 
 __all__ = [
     "FORMAT_VERSION",
     "Broken",
+    "Copied",
     "DirectoryStore",
+    "EntryStore",
     "Fingerprint",
     "Holder",
     "Key",
     "Listed",
     "Manifest",
     "MemoryStore",
+    "OnConflict",
+    "PackedStore",
     "Store",
     "abbreviated",
     "checksum",
     "default_location",
     "fingerprint",
     "make_key",
+    "merge",
     "open_regular",
     "open_store",
+    "pack",
     "refuse_links",
     "refuse_newer",
     "writing",
 ]
 
-_SCHEMES = {"file": DirectoryStore}  # "file:FOLDER"; a path without a scheme is a folder too
-
-
-def default_location() -> Path:
-    """$SINGAN_AUG_CACHE, else this platform's cache folder of the user."""
-    named = os.environ.get("SINGAN_AUG_CACHE")
-    return Path(named) if named else platformdirs.user_cache_path("singan-aug", appauthor=False)
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")  # two letters at least, since C:/ is a folder; a Path has one slash
 
 
 def open_store(location: Path | str | None = None) -> Store:
-    """The store at a folder or "SCHEME:PLACE"; the default one for None. Touches nothing."""
-    scheme, found, place = str(location).partition(":")
-    if location is not None and found and scheme in _SCHEMES:
-        return _SCHEMES[scheme](place)
-    return DirectoryStore(location if location is not None else default_location())
+    """The store at a folder, in a packed file (.zip), or at a URL that fsspec knows (`s3://BUCKET/FOLDER`).
+
+    The default one for None; "file:FOLDER" is a folder too. Touches nothing.
+    """
+    text = str(location if location is not None else default_location())
+    url = _URL.fullmatch(text)
+    if url and url[1] != "file":
+        try:
+            from singan_aug.store._remote import RemoteStore  # fsspec: not needed for folders
+        except ImportError:
+            raise ConfigError(f'for a store at {text}, install "singan-aug[remote]"') from None
+        return RemoteStore(f"{url[1]}://{url[2]}")
+    path = Path(text.removeprefix("file:"))
+    return PackedStore(path) if path.suffix == PACK_SUFFIX and not path.is_dir() else DirectoryStore(path)

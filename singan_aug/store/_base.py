@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,11 @@ class Store(ABC):
     @property
     def bank_path(self) -> Path | None:
         """The file of its bank of variants, whether it exists or not; None for a backend without a place for one."""
+        return None
+
+    @property
+    def derived_path(self) -> Path | None:
+        """A folder for what can be made again out of the manifests, whether it exists or not; None without one."""
         return None
 
     @abstractmethod
@@ -141,14 +146,20 @@ class Store(ABC):
         """A number that another save or removal replaces; cheap to ask. Always 0 where the backend cannot tell."""
         return 0
 
-    def read_derived(self, name: str) -> bytes | None:
-        """What `write_derived` kept, unverified; None if it was never kept, or was lost."""
-        del name
-        return None
+    def shards(self) -> Mapping[str, int]:
+        """The digits that keys begin with, each with a number that a save or removal among them replaces.
 
-    def write_derived(self, name: str, data: bytes) -> None:
-        """Keep, if that is possible, what can be made again out of the manifests."""
-        del name, data
+        0 where the backend cannot tell; one shard, "", where it has no parts.
+        """
+        return {"": 0}
+
+    def shard_keys(self, shard: str) -> list[str]:
+        """Keys, sorted, that begin so."""
+        return [key for key in self.keys() if key.startswith(shard)]
+
+    def descriptor(self, key: str) -> str:
+        """What the fitted image looks like from afar: that field of the manifest. Raises as `manifest` does."""
+        return self.manifest(key).descriptor
 
 
 @contextmanager

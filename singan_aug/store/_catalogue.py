@@ -141,7 +141,7 @@ def _opened(path: Path) -> sqlite3.Connection | None:
     """The catalogue, made where there is none or another one; None where there can be none."""
     with suppress(OSError):
         make_folder(path.parent)
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    if path.is_symlink() or path.parent.is_symlink() or (path.exists() and not path.is_file()):
         return None
     for mode, again in (("rwc", True), ("rwc", False), ("ro", False)):
         try:

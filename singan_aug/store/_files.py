@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
 from contextlib import suppress
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    "SETTLED_NS",
     "changed_ns",
+    "last_changes",
     "listed",
     "make_folder",
     "note_change",
@@ -21,6 +24,9 @@ __all__ = [
     "sync",
     "write_verified",
 ]
+
+
+SETTLED_NS = 2_000_000_000  # a folder that changed later than this ago may change again without another time stamp
 
 
 def open_regular(path: Path | str) -> BinaryIO:
@@ -65,6 +71,13 @@ def changed_ns(folder: str) -> int | None:
         return os.stat(folder).st_mtime_ns  # noqa: PTH116 (every look-up)
     except OSError:
         return None
+
+
+def last_changes(folder: Path, names: re.Pattern[str]) -> dict[str, int]:
+    """When the folders in a folder, of such names, changed; 0 where that was just now: they may change unnoticed."""
+    now_ns = time.time_ns()
+    found = {name: changed_ns(f"{folder}/{name}") for name in listed(folder) if names.fullmatch(name)}
+    return {name: ns if abs(now_ns - ns) > SETTLED_NS else 0 for name, ns in found.items() if ns is not None}
 
 
 def listed(folder: Path | str) -> list[str]:

@@ -10,7 +10,7 @@ from singan_aug.errors import CorruptPyramidError
 from singan_aug.store._files import read_file
 from singan_aug.store._manifest import FORMAT_VERSION, refuse_newer
 
-__all__ = ["STORE_FILE", "STORE_TEXT", "check_store_file"]
+__all__ = ["STORE_BYTES", "STORE_FILE", "STORE_TEXT", "check_store_file", "check_store_text"]
 
 STORE_FILE = "store.json"
 STORE_TEXT = json.dumps({"format": "singan-aug store", "format_version": FORMAT_VERSION}) + "\n"
@@ -34,8 +34,14 @@ def check_store_file(path: str, known: Written | None) -> Written | None:
         return None
     except OSError as error:
         raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror})") from None
+    check_store_text(text, path)
+    return found
+
+
+def check_store_text(text: str, path: str) -> None:
+    """Raise `StoreFormatError`, `CorruptPyramidError` for what is not the contents of store.json."""
     if text == STORE_TEXT:
-        return found
+        return
     with suppress(ValueError, TypeError, AttributeError, RecursionError):
         refuse_newer(json.loads(text).get("format_version"), path)
     raise CorruptPyramidError(f"{path}: altered; expected {STORE_TEXT.strip()}: restore that line to read the store")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,11 @@ class MemoryStore(Store):
     def bank_path(self) -> Path | None:
         """That of the store beneath."""
         return self.beneath.bank_path
+
+    @property
+    def derived_path(self) -> Path | None:
+        """That of the store beneath."""
+        return self.beneath.derived_path
 
     def keys(self) -> Iterator[str]:
         """Those of the store beneath."""
@@ -125,13 +130,17 @@ class MemoryStore(Store):
         """The store beneath's."""
         return self.beneath.changes()
 
-    def read_derived(self, name: str) -> bytes | None:
-        """From the store beneath."""
-        return self.beneath.read_derived(name)
+    def shards(self) -> Mapping[str, int]:
+        """The store beneath's."""
+        return self.beneath.shards()
 
-    def write_derived(self, name: str, data: bytes) -> None:
-        """To the store beneath."""
-        self.beneath.write_derived(name, data)
+    def shard_keys(self, shard: str) -> list[str]:
+        """From the store beneath."""
+        return self.beneath.shard_keys(shard)
+
+    def descriptor(self, key: str) -> str:
+        """From the store beneath."""
+        return self.beneath.descriptor(key)
 
     def _drop(self, key: str) -> None:
         if key in self._kept:

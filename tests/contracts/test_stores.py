@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,19 @@ from singan_aug.errors import MissingPyramidError, StoreError
 from singan_aug.fitting import fit
 from singan_aug.images import turn_pixels
 from singan_aug.pyramid import Pyramid, draw, reconstruct, trace
-from singan_aug.store import DirectoryStore, Key, MemoryStore, Store, fingerprint, make_key, open_store
+from singan_aug.store import (
+    DirectoryStore,
+    Key,
+    Manifest,
+    MemoryStore,
+    PackedStore,
+    Store,
+    fingerprint,
+    make_key,
+    open_store,
+)
+from singan_aug.store._packed import write_pack
+from singan_aug.store._remote import RemoteStore
 from tests.conftest import copies, make_photo, mixed, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,6 +41,49 @@ BACKENDS: dict[str, Callable[[Path], Store]] = {
     "memory over directory": lambda place: MemoryStore(DirectoryStore(place)),
     "memory too small for one": lambda place: MemoryStore(DirectoryStore(place), limit_bytes=1),
 }
+
+
+class PackedWhenRead(DirectoryStore):
+    """Written as a folder; every reading is of a packed copy, made anew when the folder has changed."""
+
+    @property
+    def _packed(self) -> PackedStore:
+        path = self.root / "packed" / "store.zip"
+        entries = {key: self._both(key) for key in DirectoryStore.keys(self)}
+        if entries:
+            path.parent.mkdir(exist_ok=True)
+            write_pack(path, [(key, *both) for key, both in entries.items()])
+            self.location = str(path)
+        else:
+            path.unlink(missing_ok=True)
+        return PackedStore(path)
+
+    def _both(self, key: str) -> tuple[bytes, bytes]:
+        entry = self.root / "pyramids" / key[:2] / key
+        return (entry / "manifest.json").read_bytes(), (entry / "pyramid.safetensors").read_bytes()
+
+    def keys(self) -> Iterator[str]:
+        return self._packed.keys()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._packed
+
+    def find(self, fingerprint: str) -> list[str]:
+        return self._packed.find(fingerprint)
+
+    def manifest(self, key: str) -> Manifest:
+        return self._packed.manifest(key)
+
+    def load(self, key: str) -> Pyramid:
+        return self._packed.load(key)
+
+    def has_weights(self, key: str, weights_checksum: str) -> bool:
+        return self._packed.has_weights(key, weights_checksum)
+
+
+BACKENDS["packed, to be read"] = PackedWhenRead
+BACKENDS["memory://"] = lambda place: RemoteStore(f"memory://{place}")
+BACKENDS["s3://"] = lambda place: RemoteStore(f"s3://bucket{place}")
 NOWHERE = Key(fingerprint(make_photo(5, 6, seed=99)), "0" * 16)
 
 Make = Callable[[Path], Store]
@@ -37,7 +92,9 @@ every_sort = pytest.mark.parametrize("sort", ["generated", "copied", "mixed"])
 
 
 @pytest.fixture(params=list(BACKENDS))
-def make(request: pytest.FixtureRequest) -> Make:
+def make(request: pytest.FixtureRequest, elsewhere: Path) -> Make:
+    if request.param == "s3://":
+        request.getfixturevalue("s3_server")
     return BACKENDS[request.param]
 
 
