@@ -56,7 +56,7 @@ def _row_of_present(place: Path, size_px: int, repeats: int) -> Row:
         noise.save(path)
         store.save(make_key(noise, config), pyramid, name=path.name)
     say(f"{PRESENT} images of {size_px} px stored")
-    times = [_wall(["fit", str(photos), "--cache", str(cache)]) for _ in range(repeats)]
+    times = [_wall(["fit", str(photos), "--store", str(cache)]) for _ in range(repeats)]
     return {"what": f"fit: {PRESENT} images already there", "size_px": size_px, "wall_sec": spread(times)}
 
 

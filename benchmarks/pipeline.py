@@ -96,7 +96,7 @@ def _rows(paths: list[Path], crop_px: int, options: argparse.Namespace) -> list[
         if report.failed:
             raise SystemExit(f"{report.failed[0].path}: {report.failed[0].message}")
         shutil.copytree(live, banked)
-        draw_bank(str(banked), variants=options.variants, start_scales=[options.start_scale])
+        draw_bank(str(banked), variants=options.variants, start_scale=[options.start_scale])
         say(f"{crop_px} px: {len(paths)} photos fitted and drawn from")
         augmentations: dict[str, list[Any]] = {
             "none": [],

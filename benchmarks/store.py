@@ -111,7 +111,7 @@ def run(*arguments: str) -> tuple[float, float, float, float, float]:
 
 
 def _command(name: str, store: DirectoryStore, *arguments: str, repeats: int = REPEATS, state: str) -> Row:
-    runs = [run(*arguments, "--cache", store.location) for _ in range(repeats)]
+    runs = [run(*arguments, "--store", store.location) for _ in range(repeats)]
     names = ("first_row_sec", "first_row_process_sec", "all_sec", "process_sec", "peak_mb")
     return {"what": name, "state": state, **{n: spread(v) for n, v in zip(names, zip(*runs, strict=True), strict=True)}}
 

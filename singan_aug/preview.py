@@ -18,6 +18,7 @@ from singan_aug.dataset import find_images
 from singan_aug.errors import ConfigError, FitDivergedError, ImageError
 from singan_aug.fitting import fit
 from singan_aug.images import load_image, pixels_to_pil, quiet_decoding
+from singan_aug.presets import fast
 from singan_aug.report import titled_rows
 from singan_aug.store import DirectoryStore, make_key
 from singan_aug.transforms.torchvision import SinGANAugment
@@ -46,12 +47,12 @@ class Preview:
 
 def make_preview(
     folder: Path | str,  # of images, or one image
-    config: FitConfig,
+    config: FitConfig | None = None,  # the preset `fast` for None
     *,
     start_scale: Any = None,  # these three as `SinGANAugment` takes them
     strength: float | None = None,
     p: float = 0.5,
-    images: int = 4,  # how many are shown, taken evenly from all
+    limit: int = 4,  # how many images are shown, taken evenly from all
     epochs: int = 4,  # how often each is passed through the transform
     seed: int = 0,
 ) -> Preview:
@@ -64,8 +65,10 @@ def make_preview(
         ConfigError: a setting is none, or there is no image.
         ImageError: none of the images can be fitted.
     """
-    if not 1 <= images <= 50 or not 1 <= epochs <= 20:
-        raise ConfigError(f"expected 1 to 50 images and 1 to 20 epochs, got {images} and {epochs}")
+    for name, value, most in (("limit", limit, 50), ("epochs", epochs, 20)):
+        if not 1 <= value <= most:
+            raise ConfigError(f"expected {name} of 1 to {most}, got {value}")
+    config = config or fast()
     found = find_images([folder]).images
     if not found:
         raise ConfigError(f"expected images in {folder}, got none")
@@ -73,7 +76,7 @@ def make_preview(
     failed: list[tuple[Path, str]] = []
     with TemporaryDirectory(ignore_cleanup_errors=True) as place, torch.random.fork_rng(devices=[]):
         augment = SinGANAugment(start_scale, strength=strength, p=p, store=place, config=config, seed=seed)
-        for path in _evenly(found, images):
+        for path in _evenly(found, limit):
             try:
                 blocks.append((path, _block(path, DirectoryStore(Path(place)), augment, config, epochs, seed)))
             except (ImageError, FitDivergedError) as error:

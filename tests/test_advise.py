@@ -133,7 +133,7 @@ def test_a_trial_takes_ones_own_network_and_is_taken_up_again(tmp_path: Path) ->
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
     def run() -> Any:
-        return try_out(_there, minutes=1e-9, images=2, network=build, work=tmp_path / "work").reached
+        return try_out(_there, minutes=1e-9, per_class=2, network=build, work=tmp_path / "work").reached
 
     _there = _classes(tmp_path / "c", 8)
     first, trained = run(), len(asked)
@@ -184,10 +184,10 @@ def test_a_network_that_does_not_fit_is_told_before_anything_is_trained(
 def test_a_network_of_timm_is_trained(masks: bool, tmp_path: Path) -> None:
     pytest.importorskip("timm")
     folder = _masks(tmp_path / "m", 12) if masks else _classes(tmp_path / "c", 8)
-    outcome = try_out(folder, minutes=1e-9, images=2, network="resnet10t")
+    outcome = try_out(folder, minutes=1e-9, per_class=2, network="resnet10t")
     assert all(0 <= value <= 100 for value in outcome.reached.values())
     with pytest.raises(ConfigError, match="expected a model of timm, got 'resnet0'"):
-        try_out(folder, minutes=1e-9, images=2, network="resnet0")
+        try_out(folder, minutes=1e-9, per_class=2, network="resnet0")
 
 
 def test_features_of_several_sizes_become_a_logit_for_each_pixel() -> None:

@@ -226,7 +226,7 @@ def test_the_seed_of_compose_decides(folder: str) -> None:
 def test_a_saved_pipeline_loads(
     config: Any, given: bool, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SINGAN_AUG_CACHE", folder)
+    monkeypatch.setenv("SINGAN_AUG_STORE", folder)
     store = Path(folder) if given else None
     pipeline = A.Compose([SinGANAugment(-1, store, config, "pass", p=0.75)])
     A.save(pipeline, str(tmp_path / "pipeline.json"))

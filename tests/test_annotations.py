@@ -644,7 +644,7 @@ def test_the_command_draws_masks(tmp_path: Path) -> None:
     wide = np.where(_disk(*SIZE), 300, 0).astype(np.uint16)
     Image.fromarray(wide).save(tmp_path / "a_mask.png")
     fit_dataset([tmp_path / "a.png"], DirectoryStore(tmp_path / "store"), TINY, jobs=1)
-    options = ["--cache", str(tmp_path / "store"), "--out", str(tmp_path / "out"), "-n", "2", "--size", "50x40"]
+    options = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "out"), "-n", "2", "--size", "50x40"]
     assert CliRunner().invoke(app, ["draw", str(tmp_path / "a.png"), *options]).exit_code == 0
     masks = sorted((tmp_path / "out").glob("*_mask.png"))
     assert len(masks) == 2
@@ -657,7 +657,7 @@ def test_the_command_draws_masks(tmp_path: Path) -> None:
 def test_the_commands_count_what_no_image_claims(tmp_path: Path) -> None:
     _photo(tmp_path / "data" / "a.png")
     labels = _coco(tmp_path / "data" / "c.json", [{"segmentation": [SQUARE]}, {}], ("a.png", "x.png", "y.png", "z.png"))
-    place = ["--cache", str(tmp_path / "store")]
+    place = ["--store", str(tmp_path / "store")]
     told = "3 records of c.json matched no image"
     command = ["fit", str(tmp_path / "data"), "--masks", str(labels), "--max-size", "34", *place]
     for extra in (["--dry-run"], []):
@@ -683,14 +683,14 @@ def test_the_command_reports_images_without_a_mask(tmp_path: Path) -> None:
     for seed, name in enumerate(("a", "b")):
         _photo(tmp_path / "data" / f"{name}.png", seed)
     _mask(tmp_path / "masks" / "a.png")
-    options = [str(tmp_path / "data"), "--masks", str(tmp_path / "masks"), "--cache", str(tmp_path / "store")]
+    options = [str(tmp_path / "data"), "--masks", str(tmp_path / "masks"), "--store", str(tmp_path / "store")]
     options += ["--max-size", "34"]
     forecast = CliRunner().invoke(app, ["fit", *options, "--dry-run"])
     assert "2 images, 2 to fit, 1 without a mask" in forecast.output
     result = CliRunner().invoke(app, ["fit", *options])
     assert result.exit_code == 0
     assert "2 fitted, 0 already there, 1 without a mask" in result.output
-    shown = CliRunner().invoke(app, ["show", str(tmp_path / "data" / "a.png"), "--cache", str(tmp_path / "store")])
+    shown = CliRunner().invoke(app, ["show", str(tmp_path / "data" / "a.png"), "--store", str(tmp_path / "store")])
     assert "mask: 2 values" in shown.output
     assert re.search(r"fine +34x26 +\d+\.\d px", shown.output)
     broken = CliRunner().invoke(app, ["fit", *options, "--masks", str(tmp_path / "nowhere")])

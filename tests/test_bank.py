@@ -73,7 +73,7 @@ def drawn(fitted: DirectoryStore) -> DirectoryStore:
     """The same with a bank."""
     store = DirectoryStore(fitted.root.parent / "drawn")
     shutil.copytree(fitted.root, store.root)
-    draw_bank(store, variants=3, start_scales=[0, -1])
+    draw_bank(store, variants=3, start_scale=[0, -1])
     return store
 
 
@@ -176,7 +176,7 @@ def test_without_a_file_it_is_empty_until_there_is_one(empty: DirectoryStore) ->
     assert bank.variant(KEY, 0, 1) is None
     assert bank.start_scales(KEY) == ()
     assert bank.check() == (0, 0, 0)
-    draw_bank(empty, variants=1, start_scales=[0])
+    draw_bank(empty, variants=1, start_scale=[0])
     assert bank.count(KEY, 0) == 1
     assert bank.variant(KEY, 0, 1) is not None
     remove_bank(empty)
@@ -288,7 +288,7 @@ def test_resumed_it_is_what_it_is_in_one_go(empty: DirectoryStore, drawn: Direct
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        draw_bank(empty, variants=3, start_scales=[0, -1], on_event=stop)
+        draw_bank(empty, variants=3, start_scale=[0, -1], on_event=stop)
     assert Bank(empty).check() == (6, 6, 0)
     assert draw_bank(empty).drawn == 6
     assert _bytes(empty) == _bytes(drawn)
@@ -296,7 +296,7 @@ def test_resumed_it_is_what_it_is_in_one_go(empty: DirectoryStore, drawn: Direct
 
 
 def test_the_number_of_workers_changes_nothing(empty: DirectoryStore, drawn: DirectoryStore) -> None:
-    draw_bank(empty, variants=3, start_scales=[0, -1], jobs=2)
+    draw_bank(empty, variants=3, start_scale=[0, -1], jobs=2)
     assert _bytes(empty) == _bytes(drawn)
 
 
@@ -434,7 +434,7 @@ def test_more_variants_and_start_scales_keep_what_is_drawn(full: DirectoryStore)
     report = draw_bank(full, variants=4)
     assert (report.drawn, report.variants) == (4, 16)
     assert first < _seeds(full)
-    report = draw_bank(full, start_scales=[-1], drop=True)
+    report = draw_bank(full, start_scale=[-1], drop=True)
     assert (report.drawn, report.variants) == (0, 8)
     assert _seeds(full) == set()
     assert fine < _seeds(full, start_scale=-1)
@@ -443,7 +443,7 @@ def test_more_variants_and_start_scales_keep_what_is_drawn(full: DirectoryStore)
 
 @pytest.mark.parametrize(
     ("asked", "lost"),
-    [({"variants": 1}, 8), ({"start_scales": [0]}, 6), ({"seed": 1}, 12), ({"variants": 4, "start_scales": [-1]}, 6)],
+    [({"variants": 1}, 8), ({"start_scale": [0]}, 6), ({"seed": 1}, 12), ({"variants": 4, "start_scale": [-1]}, 6)],
     ids=str,
 )
 def test_what_is_drawn_is_never_dropped_unasked(full: DirectoryStore, asked: dict[str, Any], lost: int) -> None:
@@ -460,7 +460,7 @@ def test_start_scales_that_no_pyramid_has_change_nothing(full: DirectoryStore) -
     before = _bytes(full)
     for drop in (False, True):
         with pytest.raises(StartScaleError, match=r"expected a start scale in 0\.\."):
-            draw_bank(full, start_scales=[77], drop=drop)
+            draw_bank(full, start_scale=[77], drop=drop)
     assert _bytes(full) == before
 
 
@@ -500,10 +500,10 @@ def test_a_pyramid_without_the_start_scale_does_not_stop_the_others(empty: Direc
     photo = make_photo(20, 24, seed=3)
     key = make_key(photo, SMALL)
     empty.save(key, fit(photo, SMALL))
-    report = draw_bank(empty, variants=1, start_scales=[1])
+    report = draw_bank(empty, variants=1, start_scale=[1])
     assert (report.drawn, [name for name, _ in report.failed]) == (2, [str(key)])
     assert "expected a start scale in 0..0" in report.failed[0][1]
-    assert draw_bank(empty, variants=1, start_scales=[0, -1], drop=True).failed == ()
+    assert draw_bank(empty, variants=1, start_scale=[0, -1], drop=True).failed == ()
     assert Bank(empty).start_scales(str(key)) == (0,)
 
 
@@ -522,9 +522,9 @@ def test_a_broken_pyramid_does_not_stop_the_others(empty: DirectoryStore) -> Non
         {"variants": 2.5},
         {"variants": True},
         {"variants": 10**6},
-        {"start_scales": []},
-        {"start_scales": ["fine-ish"]},
-        {"start_scales": [0.5]},
+        {"start_scale": []},
+        {"start_scale": ["fine-ish"]},
+        {"start_scale": [0.5]},
         {"seed": -1},
         {"seed": 2**63},
         {"refresh": 0.0},
@@ -577,7 +577,7 @@ def test_a_disk_that_fills_up_leaves_what_is_drawn(empty: DirectoryStore, monkey
 
     monkeypatch.setattr(_writer, "_put", fill_up)
     with pytest.raises(StoreWriteError, match="free space"):
-        draw_bank(empty, variants=4, start_scales=[0])
+        draw_bank(empty, variants=4, start_scale=[0])
     monkeypatch.setattr(_writer, "_put", put)
     assert Bank(empty).count(KEY, 0) == 2
     assert Bank(empty).variant(KEY, 0, 0) is not None
@@ -603,7 +603,7 @@ def test_it_is_refreshed_in_the_background(full: DirectoryStore) -> None:
 
 
 def test_it_is_drawn_in_the_background_and_leaving_stops_it(empty: DirectoryStore) -> None:
-    with BackgroundBank(empty, variants=2000, start_scales=[0]) as background:
+    with BackgroundBank(empty, variants=2000, start_scale=[0]) as background:
         while Bank(empty).count(KEY, 0) == 0:
             assert background.busy
             time.sleep(0.01)
@@ -632,7 +632,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
 
 def test_the_command_draws_refreshes_and_removes(empty: DirectoryStore, run: Callable[..., Result]) -> None:
-    at = ("--cache", empty.root)
+    at = ("--store", empty.root)
     planned = json.loads(run("bank", *at, "--variants", 2, "--start-scale", -1, "--dry-run", "--json").stdout)
     assert not empty.bank_path.exists()
     assert (planned["pyramids"], planned["variants"], planned["to_draw"]) == (2, 4, 4)
@@ -650,7 +650,7 @@ def test_the_command_draws_refreshes_and_removes(empty: DirectoryStore, run: Cal
     "wrong", [["--variants", "0"], ["--refresh", "2"], ["--rm", "--variants", "3"], ["--seed", "-1"], ["--jobs", "0"]]
 )
 def test_wrong_usage_is_exit_code_2(fitted: DirectoryStore, run: Callable[..., Result], wrong: list[str]) -> None:
-    result = run("bank", "--cache", fitted.root, *wrong)
+    result = run("bank", "--store", fitted.root, *wrong)
     assert result.exit_code == 2
     assert not fitted.bank_path.exists()
 
@@ -658,14 +658,14 @@ def test_wrong_usage_is_exit_code_2(fitted: DirectoryStore, run: Callable[..., R
 def test_a_failed_pyramid_is_named_and_exit_code_1(empty: DirectoryStore, run: Callable[..., Result]) -> None:
     manifest = empty.root / "pyramids" / KEY[:2] / KEY / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:-1])
-    result = run("bank", "--cache", empty.root, "--variants", 1)
+    result = run("bank", "--store", empty.root, "--variants", 1)
     assert result.exit_code == 1
     assert f"singan-aug: {KEY}: " in result.stderr
     assert "1 variants drawn" in result.stdout
 
 
 def test_the_command_drops_nothing_without_a_yes(full: DirectoryStore, run: Callable[..., Result]) -> None:
-    at, before = ("--cache", full.root), _bytes(full)
+    at, before = ("--store", full.root), _bytes(full)
     for wanted in (["--variants", 1], ["--rm"], ["--start-scale", 77], ["--start-scale", 77, "--yes"]):
         result = run("bank", *at, *wanted)
         assert result.exit_code == 2, wanted
@@ -679,7 +679,7 @@ def test_the_command_drops_nothing_without_a_yes(full: DirectoryStore, run: Call
 
 
 def test_verify_reads_the_bank_too(full: DirectoryStore, run: Callable[..., Result]) -> None:
-    at = ("--cache", full.root)
+    at = ("--store", full.root)
     assert "2 of 2 pyramids and 12 of 12 variants of the bank are whole" in run("verify", *at).stdout
     whole = _bytes(full)
     for altered, named in ((whole[:-1] + bytes([whole[-1] ^ 1]), "1 variants are broken"), (whole[:9], "bank --rm")):

@@ -169,7 +169,7 @@ def test_any_program_that_knows_zip_files_can_unpack_it(a: DirectoryStore, packe
 def test_a_packed_store_is_read_by_what_reads_stores(a: DirectoryStore, packed: Path) -> None:
     assert isinstance(open_store(packed), PackedStore)
     for command in (["ls"], ["verify"], ["du"], ["show", next(a.keys())[:8]]):
-        assert CliRunner().invoke(cli.app, [*command, "--cache", str(packed)]).exit_code == 0, command
+        assert CliRunner().invoke(cli.app, [*command, "--store", str(packed)]).exit_code == 0, command
     image = torch.from_numpy(_photo(1).copy()).movedim(-1, 0)
     one, other = (SinGANAugment(store=str(place), seed=3, p=1.0)(image) for place in (a.root, packed))
     assert torch.equal(one, other)
@@ -241,7 +241,7 @@ def test_one_that_is_cut_short_is_refused(packed: Path, length: int) -> None:
     packed.write_bytes(packed.read_bytes()[:length])
     with pytest.raises(StoreError):
         list(PackedStore(packed).keys())
-    assert CliRunner().invoke(cli.app, ["ls", "--cache", str(packed)]).exit_code == 1
+    assert CliRunner().invoke(cli.app, ["ls", "--store", str(packed)]).exit_code == 1
 
 
 def test_any_other_zip_is_refused(tmp_path: Path) -> None:

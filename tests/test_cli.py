@@ -82,7 +82,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fitted(photos: Path, _tiny: None) -> DirectoryStore:
     """A store that no test changes."""
     store = DirectoryStore(photos.parent / "store")
-    result = _run("fit", photos, "--cache", store.root, "--jobs", "1")
+    result = _run("fit", photos, "--store", store.root, "--jobs", "1")
     assert result.exit_code == 0
     return store
 
@@ -140,7 +140,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
 
 
 def test_a_missing_path_ends_with_2_and_is_named(tmp_path: Path) -> None:
-    result = _run("fit", tmp_path / "nowhere", "--cache", tmp_path / "store")
+    result = _run("fit", tmp_path / "nowhere", "--store", tmp_path / "store")
     assert result.exit_code == 2
     line = _one_line(result)
     assert "expected image files or folders" in line
@@ -167,7 +167,7 @@ def test_a_missing_path_ends_with_2_and_is_named(tmp_path: Path) -> None:
 def test_a_bad_option_of_fit_ends_with_2_and_a_line_that_helps(
     photos: Path, tmp_path: Path, options: list[str], expected: str, got: str
 ) -> None:
-    result = _run("fit", photos, "--cache", tmp_path / "store", "--jobs", "1", *options)
+    result = _run("fit", photos, "--store", tmp_path / "store", "--jobs", "1", *options)
     assert result.exit_code == 2
     assert expected in result.stderr
     assert got in result.stderr
@@ -183,7 +183,7 @@ def test_a_bad_option_of_fit_ends_with_2_and_a_line_that_helps(
         (["--size", "-3x12"], "WIDTHxHEIGHT", "'-3x12'"),
         (["--start-scale", "3"], "0..2", "got 3"),
         (["--start-scale", "-4"], "-3..-1", "got -4"),
-        (["--count", "0"], "1", "--count"),
+        (["--variants", "0"], "1", "--variants"),
         (["--start-scale", "rough"], "start scale", "coarse, medium, fine"),
     ],
     ids=lambda value: "=".join(value) if isinstance(value, list) else "",
@@ -192,7 +192,7 @@ def test_a_bad_option_of_draw_ends_with_2_and_a_line_that_helps(
     fitted: DirectoryStore, photos: Path, tmp_path: Path, options: list[str], expected: str, got: str
 ) -> None:
     equals = "=".join(options)  # a value may start with a dash
-    result = _run("draw", photos / "red fox.png", "--cache", fitted.root, "--out", tmp_path / "out", equals)
+    result = _run("draw", photos / "red fox.png", "--store", fitted.root, "--out", tmp_path / "out", equals)
     assert result.exit_code == 2
     assert expected in result.stderr
     assert got in result.stderr
@@ -204,7 +204,7 @@ def test_a_size_too_small_for_the_pyramid_is_drawn_or_refused_in_one_line(
     fitted: DirectoryStore, photos: Path, tmp_path: Path, size: str
 ) -> None:
     out = tmp_path / "out"
-    result = _run("draw", photos / "red fox.png", "--cache", fitted.root, "--size", size, "--out", out)
+    result = _run("draw", photos / "red fox.png", "--store", fitted.root, "--size", size, "--out", out)
     if result.exit_code == 0:
         assert {f"{picture.width}x{picture.height}" for picture in _pictures(out)} == {size}
     else:
@@ -217,7 +217,7 @@ def test_an_interruption_ends_with_130(photos: Path, tmp_path: Path, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr("singan_aug.dataset.fit_dataset", interrupt)
-    result = _run("fit", photos, "--cache", tmp_path / "store")
+    result = _run("fit", photos, "--store", tmp_path / "store")
     assert result.exit_code == 130
     assert "interrupted" in _one_line(result)
 
@@ -230,7 +230,7 @@ def _modules_after(*arguments: str, cache: Path) -> set[str]:
     )
     ended = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "SINGAN_AUG_CACHE": str(cache)},
+        env={**os.environ, "SINGAN_AUG_STORE": str(cache)},
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -250,7 +250,7 @@ def test_a_command_that_needs_no_network_loads_no_torch(fitted: DirectoryStore, 
 
 
 def test_fit_says_what_it_did(photos: Path, tmp_path: Path) -> None:
-    result = _run("fit", photos, "--cache", tmp_path / "store", "--jobs", "1")
+    result = _run("fit", photos, "--store", tmp_path / "store", "--jobs", "1")
     assert result.exit_code == 0
     assert "3 fitted" in result.stdout
     assert "1 other files ignored" in result.stdout
@@ -262,7 +262,7 @@ def test_fit_says_what_it_did(photos: Path, tmp_path: Path) -> None:
 def test_fit_takes_size_and_seed_into_the_config(photos: Path, tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "store")
     options = ["--max-size", "28", "--seed", "7", "--jobs", "1"]
-    assert _run("fit", photos / "red fox.png", "--cache", store.root, *options).exit_code == 0
+    assert _run("fit", photos / "red fox.png", "--store", store.root, *options).exit_code == 0
     (key,) = store.keys()
     assert key == str(make_key(_pixels(0), TINY.replace(finest_px=28, seed=7)))
     assert store.manifest(key).scale_sizes[-1] == (21, 28)
@@ -270,7 +270,7 @@ def test_fit_takes_size_and_seed_into_the_config(photos: Path, tmp_path: Path) -
 
 def test_fit_json_puts_nothing_else_on_stdout(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_text("text")
-    result = _run("fit", photos, tmp_path / "broken.jpg", "--cache", tmp_path / "store", "--jobs", "1", "--json")
+    result = _run("fit", photos, tmp_path / "broken.jpg", "--store", tmp_path / "store", "--jobs", "1", "--json")
     assert result.exit_code == 1
     summary = json.loads(result.stdout)
     assert (summary["fitted"], summary["present"], summary["duplicate"], summary["failed"]) == (3, 0, 0, 1)
@@ -287,14 +287,14 @@ def test_a_second_fit_skips_what_is_there(photos: Path, store: DirectoryStore, m
 
     monkeypatch.setattr(singan_aug.fitting, "fit", refuse)
     before = _files(store.root)
-    result = _run("fit", photos, "--cache", store.root)
+    result = _run("fit", photos, "--store", store.root)
     assert result.exit_code == 0
     assert "0 fitted, 3 already there" in result.stdout
     assert _files(store.root) == before
 
 
 def test_fit_uses_the_environments_store(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SINGAN_AUG_CACHE", str(tmp_path / "named"))
+    monkeypatch.setenv("SINGAN_AUG_STORE", str(tmp_path / "named"))
     assert _run("fit", photos / "red fox.png", "--jobs", "1").exit_code == 0
     assert len(json.loads(_run("ls", "--json").stdout)) == 1
     assert (tmp_path / "named" / "store.json").is_file()
@@ -302,11 +302,11 @@ def test_fit_uses_the_environments_store(photos: Path, tmp_path: Path, monkeypat
 
 def test_no_images_end_with_1(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("text")
-    result = _run("fit", tmp_path, "--cache", tmp_path / "store")
+    result = _run("fit", tmp_path, "--store", tmp_path / "store")
     assert result.exit_code == 1
     assert "no images" in result.stderr
     assert "1 other files" in result.stderr
-    dry = _run("fit", tmp_path, "--cache", tmp_path / "store", "--dry-run")
+    dry = _run("fit", tmp_path, "--store", tmp_path / "store", "--dry-run")
     assert dry.exit_code == 1
     assert "no images" in dry.stderr
     assert not (tmp_path / "store").exists()
@@ -315,7 +315,7 @@ def test_no_images_end_with_1(tmp_path: Path) -> None:
 def test_a_failure_is_named_as_it_happens_and_in_the_summary(photos: Path, store: DirectoryStore) -> None:
     bad = store.root.parent / "bad.png"
     bad.write_bytes(b"")
-    result = _run("fit", photos, bad, "--cache", store.root)
+    result = _run("fit", photos, bad, "--store", store.root)
     assert result.exit_code == 1
     assert any(line.startswith(f"singan-aug: {bad}: ") for line in result.stderr.splitlines())
     assert any(line.startswith(f"failed: {bad}: ") for line in result.stdout.splitlines())
@@ -323,7 +323,7 @@ def test_a_failure_is_named_as_it_happens_and_in_the_summary(photos: Path, store
 
 def test_a_store_that_cannot_be_written_ends_with_1_and_names_it(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    result = _run("fit", photos, "--cache", tmp_path / "file" / "store", "--jobs", "1")
+    result = _run("fit", photos, "--store", tmp_path / "file" / "store", "--jobs", "1")
     assert result.exit_code == 1
     assert f"cannot write to the store {tmp_path / 'file' / 'store'}" in result.stderr
 
@@ -332,7 +332,7 @@ def test_a_store_that_cannot_be_written_ends_with_1_and_names_it(photos: Path, t
 
 
 def test_a_dry_run_prints_count_sizes_and_estimate_and_writes_nothing(photos: Path, tmp_path: Path) -> None:
-    result = _run("fit", photos, "--cache", tmp_path / "store", "--dry-run")
+    result = _run("fit", photos, "--store", tmp_path / "store", "--dry-run")
     assert result.exit_code == 0
     assert "3 images, 3 to fit, at 34x26" in result.stdout
     assert re.search(r"about .+ with \d+ side by side \(.+ of processor time\), [\d.]+ [KM]?B in ", result.stdout)
@@ -344,7 +344,7 @@ def test_a_dry_run_as_json(photos: Path, store: DirectoryStore) -> None:
     bad = store.root.parent / "bad.png"
     bad.write_bytes(b"")
     before = _files(store.root)
-    result = _run("fit", photos, bad, "--cache", store.root, "--dry-run", "--json", "--jobs", "2")
+    result = _run("fit", photos, bad, "--store", store.root, "--dry-run", "--json", "--jobs", "2")
     assert result.exit_code == 1
     forecast = json.loads(result.stdout)
     assert (forecast["images"], forecast["to_fit"], forecast["present"]) == (4, 1, 2)
@@ -356,7 +356,7 @@ def test_a_dry_run_as_json(photos: Path, store: DirectoryStore) -> None:
 
 
 def test_the_forecast_of_bytes_is_within_a_factor_of_two(photos: Path, fitted: DirectoryStore, tmp_path: Path) -> None:
-    forecast = json.loads(_run("fit", photos, "--cache", tmp_path / "store", "--dry-run", "--json").stdout)
+    forecast = json.loads(_run("fit", photos, "--store", tmp_path / "store", "--dry-run", "--json").stdout)
     stored = sum(len(data) for data in _files(fitted.root / "pyramids").values())
     assert stored / 2 < forecast["bytes"] < stored * 2
 
@@ -366,7 +366,7 @@ def test_the_forecast_of_bytes_is_within_a_factor_of_two(photos: Path, fitted: D
 
 def test_draw_writes_variants_of_the_images_size(fitted: DirectoryStore, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
-    result = _run("draw", photos / "deep" / "stone.jpg", "--cache", fitted.root, "-n", "3", "--seed", "5", "--out", out)
+    result = _run("draw", photos / "deep" / "stone.jpg", "--store", fitted.root, "-n", "3", "--seed", "5", "--out", out)
     assert result.exit_code == 0
     assert "3 variants of stone.jpg" in result.stdout
     pictures = _pictures(out)
@@ -377,7 +377,7 @@ def test_draw_writes_variants_of_the_images_size(fitted: DirectoryStore, photos:
 
 
 def test_draw_json_lists_the_files(fitted: DirectoryStore, photos: Path, tmp_path: Path) -> None:
-    options = ["--cache", fitted.root, "--out", tmp_path / "out", "--json", "--start-scale", "-1"]
+    options = ["--store", fitted.root, "--out", tmp_path / "out", "--json", "--start-scale", "-1"]
     result = _run("draw", photos / "red fox.png", *options)
     assert result.exit_code == 0
     assert sorted(map(Path, json.loads(result.stdout))) == sorted((tmp_path / "out").iterdir())
@@ -387,7 +387,7 @@ def test_draw_json_lists_the_files(fitted: DirectoryStore, photos: Path, tmp_pat
 def test_draw_takes_a_key_or_its_first_digits(fitted: DirectoryStore, photos: Path, tmp_path: Path) -> None:
     key = _key_of(fitted, "red fox.png")
     for name, target in (("file", photos / "red fox.png"), ("key", key), ("digits", key[:8])):
-        assert _run("draw", target, "--cache", fitted.root, "-n", "1", "--out", tmp_path / name).exit_code == 0
+        assert _run("draw", target, "--store", fitted.root, "-n", "1", "--out", tmp_path / name).exit_code == 0
     assert _files(tmp_path / "file") == _files(tmp_path / "key") == _files(tmp_path / "digits")
 
 
@@ -395,7 +395,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_others(
     fitted: DirectoryStore, photos: Path, tmp_path: Path
 ) -> None:
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
-        options = ["--cache", fitted.root, "--seed", seed, "--out", tmp_path / name]
+        options = ["--store", fitted.root, "--seed", seed, "--out", tmp_path / name]
         assert _run("draw", photos / "red fox.png", *options).exit_code == 0
     assert _files(tmp_path / "first") == _files(tmp_path / "again")
     first, other = (set(_files(tmp_path / name).values()) for name in ("first", "other"))
@@ -405,7 +405,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_others(
 
 @pytest.mark.parametrize("start_scale", [0, 2])
 def test_draw_takes_a_size(fitted: DirectoryStore, photos: Path, tmp_path: Path, start_scale: int) -> None:
-    options = ["--cache", fitted.root, "--size", "50x30", "--start-scale", start_scale, "--out", tmp_path]
+    options = ["--store", fitted.root, "--size", "50x30", "--start-scale", start_scale, "--out", tmp_path]
     assert _run("draw", photos / "deep/er/grey.png", *options).exit_code == 0
     assert {(picture.mode, picture.size) for picture in _pictures(tmp_path)} == {("L", (50, 30))}
 
@@ -421,7 +421,7 @@ def test_draw_from_a_turned_copy_gives_turned_variants(
     fitted: DirectoryStore, on_its_side: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assert _run("draw", on_its_side, "--cache", fitted.root, "-n", "1", "--out", out).exit_code == 0
+    assert _run("draw", on_its_side, "--store", fitted.root, "-n", "1", "--out", out).exit_code == 0
     key = make_key(load_image(on_its_side).pixels, TINY)
     drawn = draw(fitted.load(str(key)), 1, "fine")
     expected = turn_between(drawn, fitted.manifest(str(key)).turn_code, key.fingerprint.turn_code)
@@ -434,7 +434,7 @@ def test_a_size_is_that_of_the_files_even_for_a_turned_copy(
     fitted: DirectoryStore, on_its_side: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assert _run("draw", on_its_side, "--cache", fitted.root, "--size", "50x30", "--out", out).exit_code == 0
+    assert _run("draw", on_its_side, "--store", fitted.root, "--size", "50x30", "--out", out).exit_code == 0
     assert {picture.size for picture in _pictures(out)} == {(50, 30)}
 
 
@@ -444,7 +444,7 @@ def test_an_image_without_a_pyramid_ends_with_1_and_the_command_to_fit_it(
 ) -> None:
     path = tmp_path / "new.png"
     pixels_to_pil(_pixels(9)).save(path)
-    result = _run(command, path, "--cache", fitted.root)
+    result = _run(command, path, "--store", fitted.root)
     assert result.exit_code == 1
     line = _one_line(result)
     assert str(path) in line
@@ -454,7 +454,7 @@ def test_an_image_without_a_pyramid_ends_with_1_and_the_command_to_fit_it(
 
 @pytest.mark.parametrize("command", ["draw", "show"])
 def test_a_file_that_is_no_image_is_named(fitted: DirectoryStore, photos: Path, command: str) -> None:
-    result = _run(command, photos / "notes.txt", "--cache", fitted.root)
+    result = _run(command, photos / "notes.txt", "--store", fitted.root)
     assert result.exit_code == 1
     assert "notes.txt" in _one_line(result)
 
@@ -463,7 +463,7 @@ def test_a_file_that_is_no_image_is_named(fitted: DirectoryStore, photos: Path, 
 @pytest.mark.parametrize(("target", "code"), [("ffff-0", 1), ("-", 1), ("ffff-none", 2), ("", 2), ("red fox", 2)])
 def test_a_target_that_is_none_is_named(fitted: DirectoryStore, command: str, target: str, code: int) -> None:
     """A key that is not there ends with 1, what is neither a file nor the digits of a key with 2."""
-    result = _run(command, target, "--cache", fitted.root)
+    result = _run(command, target, "--store", fitted.root)
     assert result.exit_code == code
     assert repr(target) in _one_line(result)
 
@@ -472,7 +472,7 @@ def test_a_folder_for_the_variants_that_cannot_be_made_ends_with_1(
     fitted: DirectoryStore, photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    result = _run("draw", photos / "red fox.png", "--cache", fitted.root, "--out", tmp_path / "file")
+    result = _run("draw", photos / "red fox.png", "--store", fitted.root, "--out", tmp_path / "file")
     assert result.exit_code == 1
     assert str(tmp_path / "file") in _one_line(result)
 
@@ -481,7 +481,7 @@ def test_a_folder_for_the_variants_that_cannot_be_made_ends_with_1(
 
 
 def test_ls_lists_every_pyramid(fitted: DirectoryStore) -> None:
-    result = _run("ls", "--cache", fitted.root)
+    result = _run("ls", "--store", fitted.root)
     assert result.exit_code == 0
     for key in fitted.keys():
         (line,) = [line for line in result.stdout.splitlines() if key[:12] in line]
@@ -501,21 +501,21 @@ def test_a_table_is_as_wide_as_its_cells(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_digits_that_ls_shows_name_one_pyramid_each(store: DirectoryStore, photos: Path) -> None:
     """Two fits of one image share 32 digits; what ls shows of each is told apart, by eye and by every command."""
     options = ["--max-size", "30", "--seed", "3", "--jobs", "1"]
-    assert _run("fit", photos / "red fox.png", "--cache", store.root, *options).exit_code == 0
-    lines = [line.split() for line in _run("ls", "--cache", store.root).stdout.splitlines()[1:-1]]
+    assert _run("fit", photos / "red fox.png", "--store", store.root, *options).exit_code == 0
+    lines = [line.split() for line in _run("ls", "--store", store.root).stdout.splitlines()[1:-1]]
     assert len(lines) == len({words[0] for words in lines}) == 4
     for words in lines:
-        shown = json.loads(_run("show", words[0], "--cache", store.root, "--json").stdout)
+        shown = json.loads(_run("show", words[0], "--store", store.root, "--json").stdout)
         assert shown["name"].split()[-1] in " ".join(words)
     (twin, other) = [line for line in map(" ".join, lines) if "red fox.png" in line]
     assert ("finest_px=30 seed=3" in twin) != ("finest_px=30 seed=3" in other)
-    assert _run("rm", twin.split()[0], "--cache", store.root).exit_code == 0
+    assert _run("rm", twin.split()[0], "--store", store.root).exit_code == 0
     assert len(list(store.keys())) == 3
 
 
 @pytest.mark.parametrize("order", ["key", "name", "date", "size", "preset"])
 def test_ls_sorts(fitted: DirectoryStore, order: str) -> None:
-    rows = json.loads(_run("ls", "--cache", fitted.root, "--sort", order, "--json").stdout)
+    rows = json.loads(_run("ls", "--store", fitted.root, "--sort", order, "--json").stdout)
     by = {"name": "name", "date": "created_at", "size": "weights_bytes"}.get(order, "key")
     values = [row[by] for row in rows]
     assert values == sorted(values, reverse=order == "size") or order == "preset"
@@ -523,7 +523,7 @@ def test_ls_sorts(fitted: DirectoryStore, order: str) -> None:
 
 
 def test_ls_without_any_store_is_empty_and_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SINGAN_AUG_CACHE", raising=False)
+    monkeypatch.delenv("SINGAN_AUG_STORE", raising=False)
     monkeypatch.setattr("singan_aug.store.platformdirs.user_cache_path", lambda *_, **__: tmp_path / "none")
     result = _run("ls")
     assert result.exit_code == 0
@@ -538,15 +538,15 @@ def test_a_store_that_was_named_and_is_not_there_is_an_error(
     command: list[str], how: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in (tmp_path / "none", photos, photos / "red fox.png"):
-        monkeypatch.setenv("SINGAN_AUG_CACHE", str(place))
-        result = _run(*command, *(["--cache", place] if how == "option" else []))
+        monkeypatch.setenv("SINGAN_AUG_STORE", str(place))
+        result = _run(*command, *(["--store", place] if how == "option" else []))
         assert result.exit_code == 2
         assert f"expected a store at {place}" in _one_line(result)
     assert not (tmp_path / "none").exists()
 
 
 def test_ls_json_is_an_array_with_one_object_for_each_pyramid(fitted: DirectoryStore) -> None:
-    result = _run("ls", "--cache", fitted.root, "--json")
+    result = _run("ls", "--store", fitted.root, "--json")
     assert result.stderr == ""
     rows = json.loads(result.stdout)
     assert [row["key"] for row in rows] == list(fitted.keys())
@@ -559,7 +559,7 @@ def test_ls_names_a_broken_entry_and_lists_the_others(store: DirectoryStore) -> 
     broken = _key_of(store, "stone.jpg")
     (path,) = store.root.rglob(f"{broken}/manifest.json")
     path.write_text(path.read_text().replace("stone.jpg", "stome.jpg"))
-    result = _run("ls", "--cache", store.root, "--json")
+    result = _run("ls", "--store", store.root, "--json")
     assert result.exit_code == 1
     assert broken in _one_line(result)
     assert {row["name"] for row in json.loads(result.stdout)} == {"red fox.png", "grey.png"}
@@ -567,9 +567,9 @@ def test_ls_names_a_broken_entry_and_lists_the_others(store: DirectoryStore) -> 
 
 def test_show_tells_what_is_known(fitted: DirectoryStore, photos: Path) -> None:
     key = _key_of(fitted, "red fox.png")
-    shown = json.loads(_run("show", photos / "red fox.png", "--cache", fitted.root, "--json").stdout)
+    shown = json.loads(_run("show", photos / "red fox.png", "--store", fitted.root, "--json").stdout)
     assert shown == fitted.manifest(key).model_dump(mode="json", exclude={"descriptor"})
-    text = _run("show", key[:10], "--cache", fitted.root).stdout
+    text = _run("show", key[:10], "--store", fitted.root).stdout
     assert key in text
     assert "red fox.png, 34x26" in text
     lines = text.splitlines()
@@ -583,7 +583,7 @@ def test_show_tells_what_is_known(fitted: DirectoryStore, photos: Path) -> None:
 @pytest.mark.parametrize("target", ["file", "key"])
 def test_show_writes_a_sheet(fitted: DirectoryStore, photos: Path, tmp_path: Path, target: str) -> None:
     named = photos / "red fox.png" if target == "file" else _key_of(fitted, "red fox.png")
-    result = _run("show", named, "--cache", fitted.root, "--sheet", tmp_path / "sheet.png", "--json")
+    result = _run("show", named, "--store", fitted.root, "--sheet", tmp_path / "sheet.png", "--json")
     assert result.exit_code == 0
     json.loads(result.stdout)
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -593,7 +593,7 @@ def test_show_writes_a_sheet(fitted: DirectoryStore, photos: Path, tmp_path: Pat
 @pytest.mark.parametrize("name", ["sheet", "sheet.nope", "missing folder/sheet.png"])
 def test_a_sheet_that_cannot_be_written_is_one_line(fitted: DirectoryStore, tmp_path: Path, name: str) -> None:
     key = _key_of(fitted, "red fox.png")
-    result = _run("show", key, "--cache", fitted.root, "--sheet", tmp_path / name)
+    result = _run("show", key, "--store", fitted.root, "--sheet", tmp_path / name)
     if result.exit_code == 0:  # a PNG whatever its name
         with Image.open(tmp_path / name) as sheet:
             assert sheet.format == "PNG"
@@ -604,7 +604,7 @@ def test_a_sheet_that_cannot_be_written_is_one_line(fitted: DirectoryStore, tmp_
 
 def test_an_ambiguous_target_ends_with_1_and_says_how_many(store: DirectoryStore) -> None:
     _give_all_the_first_digit(store)
-    result = _run("show", "0", "--cache", store.root)
+    result = _run("show", "0", "--store", store.root)
     assert result.exit_code == 1
     assert "3 pyramids" in _one_line(result)
 
@@ -621,10 +621,10 @@ def _give_all_the_first_digit(store: DirectoryStore) -> None:
 
 
 def test_verify_of_a_whole_store(fitted: DirectoryStore) -> None:
-    result = _run("verify", "--cache", fitted.root)
+    result = _run("verify", "--store", fitted.root)
     assert result.exit_code == 0
     assert "3 of 3 pyramids are whole" in result.stdout
-    rows = json.loads(_run("verify", "--cache", fitted.root, "--json").stdout)
+    rows = json.loads(_run("verify", "--store", fitted.root, "--json").stdout)
     assert [(row["key"], row["ok"]) for row in rows] == [(key, True) for key in fitted.keys()]
 
 
@@ -636,19 +636,19 @@ def test_verify_names_the_one_with_a_flipped_bit(store: DirectoryStore, file: st
     data[len(data) // 2] ^= 1
     whole = _key_of(store, "red fox.png")
     path.write_bytes(data)
-    result = _run("verify", "--cache", store.root)
+    result = _run("verify", "--store", store.root)
     assert result.exit_code == 1
     assert broken in _one_line(result)
     assert "2 of 3" in result.stdout
-    as_json = _run("verify", "--cache", store.root, "--json")
+    as_json = _run("verify", "--store", store.root, "--json")
     assert as_json.exit_code == 1
     assert {row["key"]: row["ok"] for row in json.loads(as_json.stdout)} == {key: key != broken for key in store.keys()}
-    assert _run("verify", whole, "--cache", store.root).exit_code == 0
-    assert _run("verify", broken, "--cache", store.root).exit_code == 1
+    assert _run("verify", whole, "--store", store.root).exit_code == 0
+    assert _run("verify", broken, "--store", store.root).exit_code == 1
 
 
 def test_verify_of_a_key_that_is_not_there_ends_with_1(fitted: DirectoryStore) -> None:
-    result = _run("verify", "0" * 32 + "-" + "0" * 16, "--cache", fitted.root)
+    result = _run("verify", "0" * 32 + "-" + "0" * 16, "--store", fitted.root)
     assert result.exit_code == 1
     assert "no pyramid" in _one_line(result)
 
@@ -658,7 +658,7 @@ def test_verify_of_a_key_that_is_not_there_ends_with_1(fitted: DirectoryStore) -
 
 def test_rm_takes_the_first_digits(store: DirectoryStore) -> None:
     key = _key_of(store, "grey.png")
-    result = _run("rm", key[:12], "--cache", store.root)
+    result = _run("rm", key[:12], "--store", store.root)
     assert result.exit_code == 0
     assert key in result.stdout
     assert key not in store
@@ -667,7 +667,7 @@ def test_rm_takes_the_first_digits(store: DirectoryStore) -> None:
 
 def test_rm_refuses_digits_that_two_keys_begin_with(store: DirectoryStore) -> None:
     _give_all_the_first_digit(store)
-    result = _run("rm", "0", "--cache", store.root)
+    result = _run("rm", "0", "--store", store.root)
     assert result.exit_code == 1
     assert "3 pyramids begin so" in _one_line(result)
     assert len(list(store.keys())) == 3
@@ -675,7 +675,7 @@ def test_rm_refuses_digits_that_two_keys_begin_with(store: DirectoryStore) -> No
 
 def test_rm_removes_what_it_can_and_names_the_rest(store: DirectoryStore) -> None:
     key = _key_of(store, "grey.png")
-    result = _run("rm", "ffff-none", key, "--cache", store.root)
+    result = _run("rm", "ffff-none", key, "--store", store.root)
     assert result.exit_code == 1
     assert "ffff-none" in _one_line(result)
     assert key not in store
@@ -686,32 +686,32 @@ def test_rm_of_nothing_named_removes_nothing(store: DirectoryStore) -> None:
     for name in ("grey.png", "stone.jpg"):
         store.remove(_key_of(store, name))
     for nothing in ("", "-"):
-        assert _run("rm", nothing, "--cache", store.root).exit_code == 1
+        assert _run("rm", nothing, "--store", store.root).exit_code == 1
     assert len(list(store.keys())) == 1
 
 
 def test_rm_all_leaves_an_empty_store(store: DirectoryStore) -> None:
-    result = _run("rm", "--all", "--yes", "--cache", store.root)
+    result = _run("rm", "--all", "--yes", "--store", store.root)
     assert result.exit_code == 0
     assert result.stdout.count("removed ") == 3
     assert list(store.keys()) == []
-    assert "0 pyramids" in _run("ls", "--cache", store.root).stdout
+    assert "0 pyramids" in _run("ls", "--store", store.root).stdout
 
 
 @pytest.mark.parametrize("several", [["--all"], ["0", "1"]], ids=" ".join)
 def test_rm_of_several_asks(store: DirectoryStore, several: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     keys = list(store.keys())
     arguments = several if several == ["--all"] else keys[:2]
-    result = _run("rm", *arguments, "--cache", store.root)
+    result = _run("rm", *arguments, "--store", store.root)
     assert result.exit_code == 2
     assert "--yes" in _one_line(result)
-    result = _run("rm", *arguments, "--dry-run", "--cache", store.root)
+    result = _run("rm", *arguments, "--dry-run", "--store", store.root)
     assert result.exit_code == 0
     assert result.stdout.count("would remove ") == len(arguments) + (several == ["--all"]) * 2
     assert list(store.keys()) == keys
     monkeypatch.setattr("singan_aug.cli._app.sys", SimpleNamespace(stdin=_Terminal(), stderr=_Terminal()))
     for answer in ("n", "y"):
-        result = CliRunner().invoke(cli.app, ["rm", *arguments, "--cache", str(store.root)], input=f"{answer}\n")
+        result = CliRunner().invoke(cli.app, ["rm", *arguments, "--store", str(store.root)], input=f"{answer}\n")
         assert result.exit_code == (answer == "n")
         assert (list(store.keys()) == keys) == (answer == "n")
 
@@ -722,11 +722,11 @@ class _Terminal:
 
 
 def test_draw_and_show_write_over_nothing_else(fitted: DirectoryStore, photos: Path, tmp_path: Path) -> None:
-    draw_it = ["draw", photos / "red fox.png", "--cache", fitted.root, "-n", "1", "--out", tmp_path]
+    draw_it = ["draw", photos / "red fox.png", "--store", fitted.root, "-n", "1", "--out", tmp_path]
     assert _run(*draw_it).exit_code == 0
     assert _run(*draw_it).exit_code == 0  # the same file
     (path,) = tmp_path.iterdir()
-    sheet_it = ["show", photos / "red fox.png", "--cache", fitted.root, "--sheet", path]
+    sheet_it = ["show", photos / "red fox.png", "--store", fitted.root, "--sheet", path]
     path.write_bytes(b"precious")
     for command in (draw_it, sheet_it):
         result = _run(*command)
@@ -755,11 +755,11 @@ def test_no_control_character_reaches_a_terminal(store: DirectoryStore, tmp_path
     path.write_text(json.dumps({**values, "manifest_checksum": guard}, indent=2) + "\n")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / EVIL.replace("/", "")).write_bytes(b"no image")
-    at = ("--cache", store.root)
+    at = ("--store", store.root)
     commands: list[tuple[object, ...]] = [("ls",), ("show", key), ("draw", key, "--out", tmp_path / "out"), ("rm", key)]
-    commands += [("fit", tmp_path / "in"), ("show", EVIL), ("show", key, f"--{EVIL}"), (EVIL,), ("ls", "--cache", EVIL)]
+    commands += [("fit", tmp_path / "in"), ("show", EVIL), ("show", key, f"--{EVIL}"), (EVIL,), ("ls", "--store", EVIL)]
     for command in commands:
-        result = _run(*command, *(() if "--cache" in command else at))
+        result = _run(*command, *(() if "--store" in command else at))
         assert result.stdout + result.stderr
         assert not {"\x1b", "\x07", "\u202e", "\u2028", "\x9b", "\r"} & set(result.stdout + result.stderr), command
     assert all("\x1b" not in path.name for path in (tmp_path / "out").iterdir())
@@ -769,7 +769,7 @@ def test_no_control_character_reaches_a_terminal(store: DirectoryStore, tmp_path
     ("wrong", "meant"),
     [
         (["fitt"], "fit"),
-        (["ls", "--cahce", "x"], "--cache"),
+        (["ls", "--cahce", "x"], "--store"),
         (["draw"], "IMAGE_OR_KEY"),
         (["fit", "x", "--jobs", "a"], "a"),
     ],
@@ -782,7 +782,7 @@ def test_wrong_usage_is_one_line_with_what_was_meant(wrong: list[str], meant: st
 
 
 def test_quiet_says_nothing_but_what_went_wrong(photos: Path, tmp_path: Path) -> None:
-    at = ("--cache", tmp_path / "store", "--jobs", "1", "--quiet")
+    at = ("--store", tmp_path / "store", "--jobs", "1", "--quiet")
     result = _run("fit", photos, *at)
     assert (result.exit_code, result.output) == (0, "")
     (tmp_path / "in.png").write_bytes(b"no image")
@@ -791,14 +791,14 @@ def test_quiet_says_nothing_but_what_went_wrong(photos: Path, tmp_path: Path) ->
     assert "in.png" in _one_line(result)
     result = _run("bank", *at, "--variants", "1")
     assert (result.exit_code, result.output) == (0, "")
-    assert _run("ls", "--cache", tmp_path / "store").stdout
+    assert _run("ls", "--store", tmp_path / "store").stdout
 
 
 def test_rm_removes_a_broken_entry(store: DirectoryStore) -> None:
     key = _key_of(store, "grey.png")
     (path,) = store.root.rglob(f"{key}/manifest.json")
     path.write_text("{")
-    assert _run("rm", key, "--cache", store.root).exit_code == 0
+    assert _run("rm", key, "--store", store.root).exit_code == 0
     assert key not in store
 
 
@@ -815,7 +815,7 @@ def test_a_newer_store_ends_with_1_and_the_remedy(store: DirectoryStore, photos:
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
     before = _files(store.root)
     arguments = [word.replace("{photo}", str(photos / "red fox.png")) for word in command]
-    result = _run(*arguments, "--cache", store.root)
+    result = _run(*arguments, "--store", store.root)
     assert result.exit_code == 1
     line = _one_line(result)
     assert "newer" in line
@@ -894,7 +894,7 @@ def test_a_signal_in_a_fit_ends_it_cleanly_and_the_next_run_completes(
     marker = tmp_path / "under way"
     before = _files(store.root / "pyramids")
     command = [sys.executable, str(tmp_path / "launch.py"), str(marker), longer.to_json()]
-    fit = ["fit", str(photos), "--cache", str(store.root), "--limit", "2"]
+    fit = ["fit", str(photos), "--store", str(store.root), "--limit", "2"]
     code, output = _interrupt_when(marker.exists, [*command, *fit, "--jobs", jobs], number=number)
     assert code == expected, output
     assert "Traceback" not in output
@@ -913,7 +913,7 @@ def test_a_signal_in_a_fit_ends_it_cleanly_and_the_next_run_completes(
         patch.setitem(PRESETS, "fast", lambda **changes: longer.replace(**changes))
         assert _run(*fit, "--jobs", "1").exit_code == 0
     assert all(key in store for key in keys)
-    assert _run("verify", "--cache", store.root).exit_code == 0
+    assert _run("verify", "--store", store.root).exit_code == 0
 
 
 def test_ctrl_c_while_the_workers_start_ends_cleanly(photos: Path, tmp_path: Path) -> None:
@@ -921,7 +921,7 @@ def test_ctrl_c_while_the_workers_start_ends_cleanly(photos: Path, tmp_path: Pat
     marker = tmp_path / "starting"
     (tmp_path / "sitecustomize.py").write_text(_SLOW_START.format(marker=str(marker)))
     command = [sys.executable, str(tmp_path / "launch.py"), str(tmp_path / "unused"), TINY.to_json()]
-    fit = ["fit", str(photos), "--cache", str(tmp_path / "store"), "--jobs", "2"]
+    fit = ["fit", str(photos), "--store", str(tmp_path / "store"), "--jobs", "2"]
     code, output = _interrupt_when(marker.exists, [*command, *fit], path=str(tmp_path))
     assert code == 130, output
     assert "interrupted" in output

@@ -16,7 +16,7 @@ from singan_aug.bank import Bank
 from singan_aug.cli import app
 from singan_aug.dataset import fit_dataset
 from singan_aug.errors import ConfigError
-from singan_aug.export import Settings, export_dataset
+from singan_aug.export import export_dataset
 from singan_aug.presets import fast
 from singan_aug.pyramid.confine import Confinement
 from singan_aug.store import DirectoryStore
@@ -34,8 +34,8 @@ def _photo(path: Path) -> Path:
 def _exported(data: Path, mode: Any, masks: Path | None = None) -> Any:
     store = DirectoryStore(data.parent / "store")
     assert not fit_dataset([data], store, fast(), jobs=1, masks=masks).failed
-    settings = Settings(variants=3, start_scales=(0,), confine=mode, confine_margin_px=MARGIN_PX)
-    return export_dataset(data, data.parent / "out", store, settings, jobs=1)
+    how = {"confine": mode, "confine_margin_px": MARGIN_PX}
+    return export_dataset(data, data.parent / "out", store, variants=3, start_scale=0, **how, jobs=1)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -102,9 +102,9 @@ def test_boxes_alone_and_folders_without_masks_fail_by_name(tmp_path: Path) -> N
     assert "a mask to confine to, got none" in failed.message
 
 
-def test_settings_are_checked() -> None:
+def test_settings_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'mask' or 'background'"):
-        Settings(confine="both")  # type: ignore[arg-type]
+        export_dataset(tmp_path / "data", tmp_path / "out", confine="both")  # type: ignore[arg-type]
 
 
 # The commands
@@ -126,7 +126,7 @@ def _run(*arguments: str) -> Any:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_draw(mode: str, store: str, tmp_path: Path) -> None:
-    command = ["draw", str(tmp_path / "data" / "images" / "a.png"), "--cache", store, "--out", str(tmp_path / "v")]
+    command = ["draw", str(tmp_path / "data" / "images" / "a.png"), "--store", store, "--out", str(tmp_path / "v")]
     command += ["--start-scale", "0", "--confine", mode, "--confine-margin-px", str(MARGIN_PX)]
     result = _run(*command, "-n", "2")
     assert result.exit_code == 0, result.output
@@ -140,15 +140,15 @@ def test_draw(mode: str, store: str, tmp_path: Path) -> None:
 
 
 def test_bank_and_export(store: str, tmp_path: Path) -> None:
-    result = _run("bank", "--cache", store, "--start-scale", "0", "--variants", "2", "--confine", "mask", "--yes")
+    result = _run("bank", "--store", store, "--start-scale", "0", "--variants", "2", "--confine", "mask", "--yes")
     assert result.exit_code == 0, result.output
     assert Bank(DirectoryStore(store)).confinement == Confinement("mask")
     result = _run(
-        *("export", str(tmp_path / "data"), str(tmp_path / "out"), "--cache", store, "--variants", "1"),
+        *("export", str(tmp_path / "data"), str(tmp_path / "out"), "--store", store, "--variants", "1"),
         *("--confine", "background", "--start-scale", "0"),
     )
     assert result.exit_code == 0, result.output
     after = np.asarray(Image.open(tmp_path / "out" / "images" / "a_v1.png"))
     assert np.array_equal(after[MASK > 0], PIXELS[MASK > 0])
     assert np.array_equal(_is_object(after), MASK > 0)
-    assert _run("bank", "--cache", store, "--confine", "object").exit_code == 2
+    assert _run("bank", "--store", store, "--confine", "object").exit_code == 2

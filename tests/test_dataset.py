@@ -295,7 +295,7 @@ def test_a_folder_name_and_the_default_store_will_do(
 ) -> None:
     fit_dataset([photos / "0.png"], str(tmp_path / "named"), TINY, jobs=1)
     assert list(DirectoryStore(tmp_path / "named").keys()) == [_key(0)]
-    monkeypatch.setenv("SINGAN_AUG_CACHE", str(tmp_path / "default"))
+    monkeypatch.setenv("SINGAN_AUG_STORE", str(tmp_path / "default"))
     fit_dataset([photos / "1.png"], None, TINY, jobs=1)
     assert list(DirectoryStore(tmp_path / "default").keys()) == [_key(1)]
 

@@ -365,7 +365,7 @@ def test_a_newer_store_is_refused_with_the_remedy(store: DirectoryStore, case: C
     with pytest.raises(StoreFormatError) as caught:
         LOOKS[look](store, case)
     message = str(caught.value)
-    for word in (store.location, "store.json", str(FORMAT_VERSION + 1), "pip install -U singan-aug", "--cache"):
+    for word in (store.location, "store.json", str(FORMAT_VERSION + 1), "pip install -U singan-aug", "--store"):
         assert word in message
     assert _files(store.root) == before
 
@@ -422,7 +422,7 @@ def _full_disk(patch: pytest.MonkeyPatch, count: int) -> None:
 
 def _check_refusal(store: DirectoryStore, error: StoreWriteError, reason: int = errno.ENOSPC) -> None:
     assert isinstance(error, OSError)
-    for word in (store.location, os.strerror(reason), "free space or change its permissions", "--cache"):
+    for word in (store.location, os.strerror(reason), "free space or change its permissions", "--store"):
         assert word in str(error)
 
 

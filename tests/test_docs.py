@@ -49,7 +49,7 @@ def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             pixels = make_photo(40, 56, seed=100 * (name == "dog") + i)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SINGAN_AUG_CACHE", str(tmp_path / "store"))
+    monkeypatch.setenv("SINGAN_AUG_STORE", str(tmp_path / "store"))
 
 
 @pytest.mark.usefixtures("a_users_folder")

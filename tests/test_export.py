@@ -22,7 +22,7 @@ from singan_aug.cli import app
 from singan_aug.config import FitConfig
 from singan_aug.dataset import fit_dataset
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError
-from singan_aug.export import ExportReport, Settings, export_dataset
+from singan_aug.export import ExportReport, export_dataset
 from singan_aug.export._pictures import about
 from singan_aug.images import load_image, turn_pixels, unit_to_pil
 from singan_aug.pyramid import trace
@@ -55,7 +55,7 @@ def _run(data: Path, config: FitConfig = TINY, fit: Path | None = None, **settin
     """Fit what is in the folder, or in `fit`, and export it to `out` beside it."""
     store = DirectoryStore(data.parent / "store")
     assert not fit_dataset([fit or data], store, config, jobs=1).failed
-    return export_dataset(data, data.parent / "out", store, Settings(**{"variants": 2, **settings}), jobs=1)
+    return export_dataset(data, data.parent / "out", store, **{"variants": 2, **settings}, jobs=1)
 
 
 def _files(folder: Path) -> list[str]:
@@ -104,7 +104,7 @@ def test_class_folders(tmp_path: Path) -> None:
 
 def test_variants_are_draws_of_the_given_start_scales_in_turn(tmp_path: Path) -> None:
     image = _photo(tmp_path / "data" / "x" / "a.png")
-    _run(tmp_path / "data", variants=3, start_scales=(0, -1), seed=5)
+    _run(tmp_path / "data", variants=3, start_scale=(0, -1), seed=5)
     for i, start in enumerate((0, -1, 0)):
         variant, _ = _traced(image, start, derive_seed(5, "x/a.png", i))
         assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "x" / f"a_v{i + 1}.png")), variant)
@@ -137,7 +137,7 @@ def test_grey_of_16_bits_stays_so(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     Image.fromarray(wide).save(tmp_path / "data" / "a.png")
     Image.fromarray(wide).save(tmp_path / "data" / "b.tif")
-    _run(tmp_path / "data", start_scales=(-1,))
+    _run(tmp_path / "data", start_scale=(-1,))
     for name in ("a_v1.png", "b_v1.png"):
         with Image.open(tmp_path / "out" / name) as variant:
             assert variant.mode == "I;16"
@@ -299,8 +299,8 @@ def test_the_same_settings_give_the_same_files_in_whatever_order_workers_are_don
 
     with monkeypatch.context() as patched:
         patched.setattr("singan_aug.export._export.side_by_side", pickled)
-        export_dataset(data, tmp_path / "two", store, Settings(variants=2, seed=3), jobs=2)
-    export_dataset(data, tmp_path / "other", store, Settings(variants=2, seed=4), jobs=1)
+        export_dataset(data, tmp_path / "two", store, variants=2, seed=3, jobs=2)
+    export_dataset(data, tmp_path / "other", store, variants=2, seed=4, jobs=1)
     assert _contents(tmp_path / "two") == _contents(tmp_path / "out")
     assert _contents(tmp_path / "other")["train/a_v1.png"] != _contents(tmp_path / "out")["train/a_v1.png"]
 
@@ -368,7 +368,7 @@ def test_a_folder_that_is_not_empty_is_not_written_over(tmp_path: Path, occupied
         _run(tmp_path / "data")
     assert _contents(tmp_path / "out") == before
     store = DirectoryStore(tmp_path / "store")
-    report = export_dataset(tmp_path / "data", tmp_path / "out", store, Settings(variants=2), force=True)
+    report = export_dataset(tmp_path / "data", tmp_path / "out", store, variants=2, force=True)
     assert [o.status for o in report.outcomes] == ["exported"]
     assert _contents(tmp_path / "out")["a_v1.png"] != before["a_v1.png"]
 
@@ -394,7 +394,7 @@ def test_masks_follow_their_images(tmp_path: Path, mode: str) -> None:
         mask.putpalette(palette)
     (tmp_path / "data" / "masks").mkdir()
     mask.save(tmp_path / "data" / "masks" / "a.png")
-    report = _run(tmp_path / "data", config=TINY, start_scales=(0,))
+    report = _run(tmp_path / "data", config=TINY, start_scale=(0,))
     assert report.layout == "masks"
     assert _files(tmp_path / "out" / "masks") == ["a.png", "a_v1.png", "a_v2.png"]
     pixels = load_image(image).pixels
@@ -472,7 +472,7 @@ def test_coco_polygons_and_run_lengths_follow(tmp_path: Path) -> None:
         {"segmentation": encode_rle(_disk(*SIZE)), "bbox": [0, 0, 1, 1], "area": 1},
     ]
     data = _coco_data(tmp_path / "data", both)
-    report = _run(data, start_scales=(0,))
+    report = _run(data, start_scale=(0,))
     assert report.layout == "coco"
     document = _exported_coco(tmp_path / "out")
     assert document["categories"] == [{"id": 3, "name": "horse"}]
@@ -520,7 +520,7 @@ def _even_odd(polygons: list[list[float]], size: tuple[int, int]) -> Any:
 
 def test_an_object_that_is_not_copied_has_no_annotation(tmp_path: Path) -> None:
     speck = {"segmentation": [[33, 0, 34, 0, 34, 1, 33, 1]], "bbox": [33, 0, 1, 1], "area": 1}
-    _run(_coco_data(tmp_path / "data", [speck]), variants=8, start_scales=(0,))
+    _run(_coco_data(tmp_path / "data", [speck]), variants=8, start_scale=(0,))
     document = _exported_coco(tmp_path / "out")
     kept = sum(record["image_id"] != 70 for record in document["annotations"])
     image = tmp_path / "data" / "train" / "a.png"
@@ -535,7 +535,7 @@ def test_coco_keypoints_follow(tmp_path: Path) -> None:
     points = [9, 8, 2, 0, 0, 0, 33, 25, 1]
     person = {"segmentation": [SQUARE], "bbox": [4, 3, 12, 12], "keypoints": points, "num_keypoints": 2}
     data = _coco_data(tmp_path / "data", [person])
-    _run(data, config=STILL, start_scales=(-1,), variants=1)
+    _run(data, config=STILL, start_scale=(-1,), variants=1)
     found = [record for record in _exported_coco(tmp_path / "out")["annotations"] if record["image_id"] != 70]
     carried = np.reshape(found[0]["keypoints"], (3, 3))
     assert carried[1].tolist() == [0, 0, 0]
@@ -553,14 +553,14 @@ def test_coco_keypoints_follow(tmp_path: Path) -> None:
 
 def test_boxes_alone_follow_only_where_the_layout_is_kept(tmp_path: Path) -> None:
     data = _coco_data(tmp_path / "data", [{"bbox": [4, 3, 12, 12], "area": 144}])
-    report = _run(data, start_scales=(0,))
+    report = _run(data, start_scale=(0,))
     assert [o.status for o in report.outcomes] == ["failed", "exported"]  # b.png has no boxes
     message = report.outcomes[0].message
     assert "boxes without outlines cannot follow start scale 0" in message
     assert "or give polygons" in message
     shutil.rmtree(tmp_path / "store")
     shutil.rmtree(tmp_path / "out")
-    report = _run(data, config=STILL, start_scales=(-1,))
+    report = _run(data, config=STILL, start_scale=(-1,))
     assert [o.status for o in report.outcomes] == ["exported"] * 2
     boxes = [record["bbox"] for record in _exported_coco(tmp_path / "out")["annotations"]]
     assert boxes == [[4, 3, 12, 12]] * 3
@@ -570,9 +570,9 @@ def test_the_way_out_is_a_start_scale_that_keeps_the_layout(tmp_path: Path) -> N
     data = _coco_data(tmp_path / "data", [{"bbox": [4, 3, 12, 12], "area": 144}])
     store = DirectoryStore(tmp_path / "store")
     fit_dataset([data], store, TINY.replace(shift_px=2.0, shift_step_px=0, shift_decay=0.1), jobs=1)
-    report = export_dataset(data, tmp_path / "out", store, Settings(variants=1, start_scales=(0,)), jobs=1)
+    report = export_dataset(data, tmp_path / "out", store, variants=1, start_scale=(0,), jobs=1)
     assert "use --start-scale 1 or finer" in report.outcomes[0].message
-    again = export_dataset(data, tmp_path / "again", store, Settings(variants=1, start_scales=(1,)), jobs=1)
+    again = export_dataset(data, tmp_path / "again", store, variants=1, start_scale=(1,), jobs=1)
     assert [o.status for o in again.outcomes] == ["exported"] * 2
 
 
@@ -584,7 +584,7 @@ def test_of_two_annotation_files_one_has_to_be_named(tmp_path: Path) -> None:
     fit_dataset([data], store, TINY, jobs=1)
     with pytest.raises(ConfigError, match=r"got annotations/train\.json, annotations/val\.json .*--annotations"):
         export_dataset(data, tmp_path / "out", store)
-    export_dataset(data, tmp_path / "out", store, Settings(variants=1), annotations=data / "annotations" / "train.json")
+    export_dataset(data, tmp_path / "out", store, variants=1, annotations=data / "annotations" / "train.json")
     assert len(_exported_coco(tmp_path / "out")["images"]) == 4
 
 
@@ -617,7 +617,7 @@ POLYGON = "1 " + " ".join(f"{v / s:.6f}" for v, s in zip(SQUARE, [34, 26] * 4, s
 @pytest.mark.parametrize(("images", "labels"), [("images/train", "labels/train"), ("train/images", "train/labels")])
 def test_yolo_polygons_follow(tmp_path: Path, images: str, labels: str) -> None:
     data = _yolo_data(tmp_path / "data", POLYGON, images, labels)
-    report = _run(data, start_scales=(0,))
+    report = _run(data, start_scale=(0,))
     assert report.layout == "yolo"
     assert _files(tmp_path / "out") == sorted(
         ["data.yaml", *(f"{images}/{n}{v}.png" for n in "ab" for v in ("", "_v1", "_v2"))]
@@ -635,12 +635,12 @@ def test_yolo_polygons_follow(tmp_path: Path, images: str, labels: str) -> None:
 
 def test_yolo_boxes_follow_only_where_the_layout_is_kept(tmp_path: Path) -> None:
     data = _yolo_data(tmp_path / "data", "0 0.5 0.5 0.25 0.5\n" + POLYGON)
-    report = _run(data, start_scales=(0,))
+    report = _run(data, start_scale=(0,))
     assert [o.status for o in report.outcomes] == ["failed", "exported"]
     assert "boxes without outlines" in report.outcomes[0].message
     shutil.rmtree(tmp_path / "store")
     shutil.rmtree(tmp_path / "out")
-    _run(data, config=STILL, start_scales=(-1,), variants=1)
+    _run(data, config=STILL, start_scale=(-1,), variants=1)
     lines = (tmp_path / "out" / "labels" / "train" / "a_v1.txt").read_text().splitlines()
     assert lines[0] == "0 0.5 0.5 0.25 0.5"
     assert lines[1].startswith("1 ")
@@ -734,7 +734,7 @@ def test_an_unknown_layout_is_refused(tmp_path: Path) -> None:
 def test_a_pyramid_that_generates_pixels_carries_no_outline(tmp_path: Path) -> None:
     data = _yolo_data(tmp_path / "data", POLYGON)
     config = quick(coarsest_px=13, finest_px=34, steps_coarsest=2, steps_finer=2)
-    report = _run(data, config=config, start_scales=(0,), variants=1)
+    report = _run(data, config=config, start_scale=(0,), variants=1)
     assert [o.status for o in report.outcomes] == ["failed", "exported"]
     assert 'fit with the preset "fast"' in report.outcomes[0].message
 
@@ -745,7 +745,7 @@ def test_a_pyramid_that_generates_pixels_carries_no_outline(tmp_path: Path) -> N
 def test_the_command(tmp_path: Path) -> None:
     data = _coco_data(tmp_path / "data", [{"segmentation": [SQUARE], "bbox": [4, 3, 12, 12]}])
     fit_dataset([data], DirectoryStore(tmp_path / "store"), TINY, jobs=1)
-    command = ["export", str(data), str(tmp_path / "out"), "--cache", str(tmp_path / "store"), "--variants", "3"]
+    command = ["export", str(data), str(tmp_path / "out"), "--store", str(tmp_path / "store"), "--variants", "3"]
     command += ["--start-scale", "0", "--start-scale", "-1", "--originals", "none"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
@@ -765,14 +765,14 @@ def test_the_command(tmp_path: Path) -> None:
         (["--start-scale", "9"], 1, "expected a start scale in 0.."),
         (["--layout", "voc"], 2, "expected a layout"),
         (["--annotations", "nowhere.json"], 1, "cannot be read"),
-        (["--cache", "empty"], 2, "expected a store"),
+        (["--store", "empty"], 2, "expected a store"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_the_command_says_what_is_wrong(tmp_path: Path, changes: list[str], code: int, message: str) -> None:
     _photo(tmp_path / "data" / "a.png")
     fit_dataset([tmp_path / "data"], DirectoryStore(tmp_path / "store"), TINY, jobs=1)
-    command = ["export", str(tmp_path / "data"), str(tmp_path / "out"), "--cache", str(tmp_path / "store"), *changes]
+    command = ["export", str(tmp_path / "data"), str(tmp_path / "out"), "--store", str(tmp_path / "store"), *changes]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == code, result.output
     assert message in result.output
@@ -790,7 +790,7 @@ def test_a_pyramid_is_found_for_a_turned_copy(tmp_path: Path) -> None:
     data.mkdir()
     Image.fromarray(np.ascontiguousarray(turn_pixels(pixels, 6))).save(data / "a.png")
     Image.fromarray(np.ascontiguousarray(turn_pixels(mask[..., None], 6)[..., 0])).save(data / "a_mask.png")
-    export_dataset(data, tmp_path / "out", store, Settings(variants=1, start_scales=(0,)), jobs=1)
+    export_dataset(data, tmp_path / "out", store, variants=1, start_scale=(0,), jobs=1)
     variant, (rows, columns) = _traced(fitted / "a.png", 0, derive_seed(0, "a.png", 0))
     turned = [turn_pixels(each, 6) for each in (variant, mask[rows, columns][..., None])]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a_v1.png")), turned[0])

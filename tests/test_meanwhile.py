@@ -100,7 +100,7 @@ def test_what_is_removed_and_fitted_again_between_its_two_files_is_loaded(
 
 def test_verify_passes_over_what_is_removed(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     _once(monkeypatch, "load", _remove)
-    result = _run("verify", "--cache", store.root)
+    result = _run("verify", "--store", store.root)
     assert result.exit_code == 0
     assert "1 of 1 pyramids are whole" in result.stdout
     assert "1 more were removed meanwhile" in result.stdout
@@ -119,7 +119,7 @@ def test_repair_puts_nothing_aside_that_was_mended(
 
     draw_bank(DirectoryStore(store.root), variants=1)
     monkeypatch.setattr(Bank, "check", mend_first)  # which `verify` calls after it has looked at the pyramids
-    assert _run("verify", "--repair", "--cache", store.root).exit_code == 1
+    assert _run("verify", "--repair", "--store", store.root).exit_code == 1
     assert sorted(store.keys()) == sorted(map(str, (KEY, OTHER_KEY)))
     assert not (store.root / "quarantine").exists()
 

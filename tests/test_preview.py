@@ -48,7 +48,7 @@ def _shown(image: Image.Image) -> np.ndarray:
 
 
 def test_a_row_has_source_epochs_mirrored_and_elastic(tmp_path: Path) -> None:
-    made = make_preview(_folder(tmp_path), CONFIG, p=1.0, images=2, epochs=3, start_scale=0)
+    made = make_preview(_folder(tmp_path), CONFIG, p=1.0, limit=2, epochs=3, start_scale=0)
     assert [path.name for path in made.shown] == ["0.png", "4.png"]
     for row, path in enumerate(made.shown):
         source = _picture(path.read_bytes())
@@ -60,7 +60,7 @@ def test_a_row_has_source_epochs_mirrored_and_elastic(tmp_path: Path) -> None:
 
 
 def test_epochs_that_replace_nothing_show_the_source(tmp_path: Path) -> None:
-    made = make_preview(_folder(tmp_path), CONFIG, p=0.0, images=1, epochs=2)
+    made = make_preview(_folder(tmp_path), CONFIG, p=0.0, limit=1, epochs=2)
     assert np.array_equal(_cell(made.picture, 0, 0), _cell(made.picture, 0, 1))
     assert np.array_equal(_cell(made.picture, 0, 0), _cell(made.picture, 0, 2))
 
@@ -68,12 +68,12 @@ def test_epochs_that_replace_nothing_show_the_source(tmp_path: Path) -> None:
 def test_a_preview_depends_on_its_seed_alone(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     torch.manual_seed(1)
-    first = make_preview(folder, CONFIG, images=1, seed=1)
+    first = make_preview(folder, CONFIG, limit=1, seed=1)
     before = torch.random.get_rng_state()
-    again = make_preview(folder, CONFIG, images=1, seed=1)
+    again = make_preview(folder, CONFIG, limit=1, seed=1)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert first.picture.tobytes() == again.picture.tobytes()
-    assert first.picture.tobytes() != make_preview(folder, CONFIG, images=1, seed=2).picture.tobytes()
+    assert first.picture.tobytes() != make_preview(folder, CONFIG, limit=1, seed=2).picture.tobytes()
 
 
 def test_what_cannot_be_fitted_is_named(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_what_is_no_preview(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected images in"):
         make_preview(tmp_path, CONFIG)
     with pytest.raises(ConfigError, match="1 to 50 images"):
-        make_preview(_folder(tmp_path), CONFIG, images=0)
+        make_preview(_folder(tmp_path), CONFIG, limit=0)
     with pytest.raises(ConfigError, match="start_scale"):
         make_preview(tmp_path, CONFIG, start_scale="huge")
 
@@ -101,9 +101,9 @@ def _run(*arguments: Any) -> Any:
 
 
 def test_the_command_prints_the_path_and_stores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SINGAN_AUG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SINGAN_AUG_STORE", str(tmp_path / "cache"))
     out = tmp_path / "p.png"
-    result = _run(_folder(tmp_path / "images"), "--out", out, "--images", 2, "--start-scale", "coarse")
+    result = _run(_folder(tmp_path / "images"), "--out", out, "--limit", 2, "--start-scale", "coarse")
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == str(out)
     assert _picture(out.read_bytes()).width == GAP_PX + 7 * (CELL_PX + GAP_PX)

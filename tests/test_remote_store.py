@@ -121,7 +121,7 @@ def test_flipped_bits_are_named(url: str, name: str) -> None:
     files.pipe_file(path, bytes(data))
     with pytest.raises(CorruptPyramidError, match=name.replace(".", r"\.")):
         RemoteStore(url).load(_key(0))
-    result = CliRunner().invoke(cli.app, ["verify", "--cache", url])
+    result = CliRunner().invoke(cli.app, ["verify", "--store", url])
     assert result.exit_code == 1
     assert "1 of 2 pyramids" in result.stdout
 
@@ -183,7 +183,7 @@ def test_transforms_look_ups_and_commands_work(url: str, tmp_path: Path) -> None
     runner = CliRunner()
     # in this process: other processes have another memory
     fit_dataset([tmp_path / "new.png"], url, CONFIG, batch_images=2)
-    assert "3 pyramids" in runner.invoke(cli.app, ["ls", "--cache", url]).stdout
+    assert "3 pyramids" in runner.invoke(cli.app, ["ls", "--store", url]).stdout
     merged = runner.invoke(cli.app, ["store", "merge", url, str(tmp_path / "here")])
     assert "3 copied" in merged.stdout
     assert len(list(DirectoryStore(tmp_path / "here").keys())) == 3

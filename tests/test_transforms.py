@@ -541,7 +541,7 @@ def test_a_key_does_not_make_another_image_out_of_a_crop(altered: str) -> None:
 def test_variants_come_from_the_bank_where_it_has_them(turned: bool, tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.save(make_key(PHOTOS[0], fast()), fit(PHOTOS[0]))
-    draw_bank(store, variants=3, start_scales=[0])
+    draw_bank(store, variants=3, start_scale=[0])
     image = _tensor(PHOTOS[0])
     image = image.rot90(1, [1, 2]) if turned else image
     transform = SinGANAugment(0, store=tmp_path, p=1.0)

@@ -128,7 +128,7 @@ def _may_read_anything(folder: Path) -> bool:
 
 
 def _fit(folder: Path, store: Path, *more: str) -> Result:
-    return CliRunner().invoke(app, ["fit", str(folder), "--cache", str(store), "--jobs", "1", *more])
+    return CliRunner().invoke(app, ["fit", str(folder), "--store", str(store), "--jobs", "1", *more])
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def test_the_next_run_says_the_same_of_the_bad_ones_and_leaves_the_good_ones_alo
 
 
 def test_an_empty_folder_alone_is_said_to_hold_no_images(fitted: Fitted) -> None:
-    result = CliRunner().invoke(app, ["fit", str(fitted.folder / "empty folder"), "--cache", str(fitted.store)])
+    result = CliRunner().invoke(app, ["fit", str(fitted.folder / "empty folder"), "--store", str(fitted.store)])
     assert result.exit_code == 1
     assert "no images" in result.stderr
 

@@ -43,7 +43,7 @@ def store(made: Path, tmp_path: Path) -> DirectoryStore:
 
 
 def _run(store: DirectoryStore, *arguments: object) -> Result:
-    result = CliRunner().invoke(cli.app, [*map(str, arguments), "--cache", str(store.root)])
+    result = CliRunner().invoke(cli.app, [*map(str, arguments), "--store", str(store.root)])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 
@@ -165,7 +165,7 @@ def test_verify_goes_on_where_it_was_interrupted(store: DirectoryStore, monkeypa
         return load(self, key)
 
     monkeypatch.setattr(DirectoryStore, "load", interrupted)
-    CliRunner().invoke(cli.app, ["verify", "--cache", str(store.root)])
+    CliRunner().invoke(cli.app, ["verify", "--store", str(store.root)])
     assert read == keys
     result = _run(store, "verify", "--resume", "--json")
     assert read[3:] == [keys[0], keys[2]]  # what was broken is looked at again

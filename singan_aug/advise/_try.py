@@ -66,7 +66,7 @@ def try_out(
     folder: Path | str,
     *,
     minutes: float = 10.0,
-    images: int | None = None,
+    per_class: int | None = None,
     network: Network | None = None,
     work: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -79,7 +79,7 @@ def try_out(
     Args:
         folder: a folder for each class, or images/ and masks/ of the same names.
         minutes: wall time, about; three choices of training images are made at least, ten at most.
-        images: to train on, of each class; by default the most of 2, 5, 10, 20 of which three choices differ.
+        per_class: images of each class to train on; by default the most of 2, 5, 10, 20 of which three choices differ.
         network: what is trained: the name of a model of timm; a torch module, of which each run trains a copy with the
             weights it has; or a function of (channels, classes) that builds one. Of images [N, C, H, W] in [-1, 1] it
             gives logits [N, classes], for masks [N, 1, H, W]. By default the small ones of the benchmark.
@@ -92,7 +92,7 @@ def try_out(
     started_sec, started_cpu_sec = time.monotonic(), time.process_time()
     protocol, labelled = _protocol(Path(folder))
     most = int(np.bincount(labelled.pool_labels).min())
-    count = images or max((each for each in COUNTS if each < most), default=0)
+    count = per_class or max((each for each in COUNTS if each < most), default=0)
     if not 0 < count < most:
         raise ConfigError(
             f"expected more images to train on than the {count or COUNTS[0]} of each choice, got {most} of the "

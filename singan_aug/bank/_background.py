@@ -28,7 +28,7 @@ class BackgroundBank:
 
     ::
 
-        with BackgroundBank(variants=8, start_scales=[1]) as bank:
+        with BackgroundBank(variants=8, start_scale=1) as bank:
             for epoch in range(90):
                 train_one_epoch()
                 bank.refresh(0.25)
@@ -44,19 +44,19 @@ class BackgroundBank:
 
     def __init__(
         self,
-        store: Store | str | None = None,
+        store: Store | Path | str | None = None,
         *,
         variants: int | None = None,
-        start_scales: Iterable[StartScale] | None = None,
+        start_scale: StartScale | Iterable[StartScale] | None = None,
         seed: int | None = None,
         confine: Confine | Literal["none"] | None = None,
         confine_margin_px: float | None = None,
         jobs: int = 1,
         drop: bool = False,
     ) -> None:
-        store = open_store(store) if not isinstance(store, Store) else store
-        spec = resolved_spec(store, variants, start_scales, seed, None, confine, confine_margin_px)
-        self._command = [sys.executable, "-P", "-m", "singan_aug", "bank", "--cache", store.location]
+        store = open_store(store)
+        spec = resolved_spec(store, variants, start_scale, seed, None, confine, confine_margin_px)
+        self._command = [sys.executable, "-P", "-m", "singan_aug", "bank", "--store", store.location]
         self._command += [f"--jobs={jobs}", f"--variants={spec.variants}", f"--seed={spec.seed}"]
         self._command += [f"--start-scale={scale}" for scale in spec.start_scales] + ["--yes"] * drop
         self._command += [f"--confine={spec.confine or 'none'}", f"--confine-margin-px={spec.confine_margin_px}"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Literal
 
 import joblib
@@ -18,7 +19,7 @@ from singan_aug.bank._writer import BankWriter
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, StartScaleError, StoreError
 from singan_aug.images import Pixels, to_pixels
 from singan_aug.pyramid.confine import MARGIN_PX, Confine, Confinement
-from singan_aug.pyramid.sizes import DEFAULT_START, START_WORDS, StartScale, resolve_start_scale
+from singan_aug.pyramid.sizes import DEFAULT_START, START_WORDS, StartScale, each_start_scale, resolve_start_scale
 from singan_aug.store import Manifest, Store, open_store
 from singan_aug.workers import side_by_side
 
@@ -65,10 +66,10 @@ OnEvent = Callable[[BankProgress], None]
 
 
 def draw_bank(
-    store: Store | str | None = None,
+    store: Store | Path | str | None = None,
     *,
     variants: int | None = None,  # of each pyramid at each start scale; by default as many as the bank has, or 8
-    start_scales: Iterable[StartScale] | None = None,  # as in `draw`; by default those of the bank, or "fine"
+    start_scale: StartScale | Iterable[StartScale] | None = None,  # or several; by default the bank's, or "fine"
     seed: int | None = None,  # the variants' seeds derive from it; by default the bank's own, or 0
     confine: Confine
     | Literal["none"]
@@ -94,9 +95,9 @@ def draw_bank(
         StoreError: it cannot be written, has no room, or another process draws its bank.
         WorkerLostError: a worker process was killed from outside.
     """
-    store = open_store(store) if not isinstance(store, Store) else store
+    store = open_store(store)
     notify: OnEvent = on_event or (lambda _: None)
-    spec = resolved_spec(store, variants, start_scales, seed, refresh, confine, confine_margin_px)
+    spec = resolved_spec(store, variants, start_scale, seed, refresh, confine, confine_margin_px)
     with BankWriter.claimed(store) as writer:
         entries, broken, dropped = _layout(store, spec)
         if dropped and not drop:
@@ -125,10 +126,10 @@ def draw_bank(
 
 
 def plan_bank(
-    store: Store,
+    store: Store | Path | str | None = None,
     *,
     variants: int | None = None,
-    start_scales: Iterable[StartScale] | None = None,
+    start_scale: StartScale | Iterable[StartScale] | None = None,
     seed: int | None = None,
     confine: Confine | Literal["none"] | None = None,
     confine_margin_px: float | None = None,
@@ -137,7 +138,8 @@ def plan_bank(
     timed: bool = True,  # draw a few variants to forecast the time
 ) -> BankPlan:
     """What `draw_bank` would do. Raises as it does."""
-    spec = resolved_spec(store, variants, start_scales, seed, refresh, confine, confine_margin_px)
+    store = open_store(store)
+    spec = resolved_spec(store, variants, start_scale, seed, refresh, confine, confine_margin_px)
     entries, failed, dropped = _layout(store, spec)
     total = len(entries) * spec.variants
     bank = Bank(store)
@@ -155,16 +157,16 @@ def plan_bank(
     )
 
 
-def remove_bank(store: Store) -> None:
+def remove_bank(store: Store | Path | str | None = None) -> None:
     """Delete a store's bank. Raises `MissingPyramidError` where it has none, `StoreWriteError`."""
-    with BankWriter.claimed(store) as writer:
+    with BankWriter.claimed(open_store(store)) as writer:
         writer.remove()
 
 
 def resolved_spec(
     store: Store,
     variants: int | None,
-    start_scales: Iterable[StartScale] | None,
+    start_scale: StartScale | Iterable[StartScale] | None,
     seed: int | None,
     refresh: float | None,
     confine: Confine | Literal["none"] | None = None,
@@ -180,7 +182,9 @@ def resolved_spec(
     Confinement.of(kept, margin_px)
     spec = BankSpec(
         variants=before.variants if variants is None else variants,
-        start_scales=before.start_scales if start_scales is None else tuple(dict.fromkeys(start_scales)),
+        start_scales=before.start_scales
+        if start_scale is None
+        else tuple(dict.fromkeys(each_start_scale(start_scale))),
         seed=before.seed if seed is None else seed,
         confine=kept,
         confine_margin_px=margin_px if kept else MARGIN_PX,

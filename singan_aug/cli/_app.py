@@ -33,12 +33,12 @@ __all__ = [
     "CONFINE_HELP",
     "FAILED",
     "AsJson",
-    "Cache",
     "ConfineMarginPx",
     "ConfineTo",
     "Device",
     "DryRun",
     "Jobs",
+    "Location",
     "Quiet",
     "Seed",
     "Target",
@@ -56,8 +56,11 @@ __all__ = [
 
 FAILED = 1
 
+BEFORE_0_1 = {"cache": "store"}  # what options were called; scripts that say so go on working, help is silent of it
+
 app = typer.Typer(
     cls=OneLineUsage,
+    context_settings={"token_normalize_func": lambda token: BEFORE_0_1.get(token, token)},
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Structure-level data augmentation: fit a small generative pyramid to each of your images once, then draw "
@@ -103,10 +106,10 @@ def _explained(error: OSError) -> str:
 
 # Options that several commands share
 
-Cache = Annotated[
+Location = Annotated[
     Path | None,
     typer.Option(
-        "--cache", help="Folder of the store. Default: $SINGAN_AUG_CACHE, else your cache folder.", show_default=False
+        "--store", help="Folder of the store. Default: $SINGAN_AUG_STORE, else your cache folder.", show_default=False
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
@@ -184,10 +187,10 @@ def check_device(device: str) -> None:
         raise ConfigError(f"cannot fit on {device!r}: {there}; use --device cpu")
 
 
-def existing_store(cache: Path | None) -> Store:
+def existing_store(location: Path | None) -> Store:
     """The store to read from. Raises `ConfigError` where it was named, and there is none."""
-    store = open_store(cache)
-    named = "--cache" if cache is not None else "$SINGAN_AUG_CACHE" if os.environ.get("SINGAN_AUG_CACHE") else None
+    store = open_store(location)
+    named = "--store" if location is not None else "$SINGAN_AUG_STORE" if os.environ.get("SINGAN_AUG_STORE") else None
     if named and not store.exists():
         inside = Path(store.location) / "store"
         hint = f"; there is one in {inside}" if open_store(inside).exists() else ""

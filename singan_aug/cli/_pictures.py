@@ -98,7 +98,7 @@ class Subject:
 
 
 def subject_of(
-    target: str, cache: Path | None, preset_name: str | None, max_size: int | None, *, fit_first: bool
+    target: str, location: Path | None, preset_name: str | None, max_size: int | None, *, fit_first: bool
 ) -> Subject:
     """The pyramid of an image or key. Raises `ConfigError`, `ImageError`, `MissingPyramidError`, as `fit` does."""
     if not fit_first and max_size is not None:
@@ -107,11 +107,11 @@ def subject_of(
     if not is_file and (fit_first or preset_name):
         raise ConfigError(f"expected an image file beside --fit or --preset, got {target!r}: there is no such file")
     if not is_file or not (fit_first or preset_name):
-        store = existing_store(cache)
+        store = existing_store(location)
         manifest, turn_code = find_pyramid(store, target)
         return Subject(store.load(manifest.key), safe_stem(manifest), manifest.turn_code, turn_code)
     config = preset(preset_name or "fast", **({} if max_size is None else {"finest_px": max_size}))
-    store, pixels = open_store(cache), loaded(target)
+    store, pixels = open_store(location), loaded(target)
     identity = fingerprint(pixels)
     key = store.latest(identity.digest, config)
     if key is None and not fit_first:

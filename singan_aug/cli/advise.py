@@ -30,7 +30,7 @@ def advise(
     ] = None,
     train: Annotated[bool, typer.Option("--train", help="Train networks with and without variants, too.")] = False,
     minutes: Annotated[float, typer.Option(min=0.1, help="How long --train may take, about.")] = 10.0,
-    images: Annotated[
+    per_class: Annotated[
         int | None, typer.Option(min=1, help="How many images of each class --train trains on.", show_default=False)
     ] = None,
     network: Annotated[
@@ -53,7 +53,7 @@ def advise(
         show_table(["", "advice", "because"], [[line.about, line.say, line.because] for line in advice.lines])
     outcome = None
     if train:
-        outcome = try_out(folder, minutes=minutes, images=images, network=network, work=work, say=complain)
+        outcome = try_out(folder, minutes=minutes, per_class=per_class, network=network, work=work, say=complain)
     if as_json:
         show_json({**json.loads(advice.to_json()), "trial": None if outcome is None else asdict(outcome)})
     elif outcome is not None:

@@ -13,10 +13,10 @@ from singan_aug.cli._app import (
     CONFINE_HELP,
     FAILED,
     AsJson,
-    Cache,
     ConfineTo,
     DryRun,
     Jobs,
+    Location,
     Quiet,
     Yes,
     app,
@@ -35,13 +35,12 @@ from singan_aug.workers import end_with_parent
 @app.command()
 @reported
 def bank(
-    cache: Cache = None,
+    location: Location = None,
     variants: Annotated[
         int | None,
         typer.Option(
             "--variants",
             "-n",
-            "--count",
             help="Variants of each image at each start scale. Default: as many as the bank has, or 8.",
             show_default=False,
         ),
@@ -81,15 +80,15 @@ def bank(
 
     if parent is not None:
         end_with_parent(parent)
-    store = existing_store(cache)
+    store = existing_store(location)
     if remove:
         if any(option is not None for option in (variants, start_scale, seed, confine, confine_margin_px, refresh)):
-            raise ConfigError("expected --rm alone: beside it only --cache, --dry-run and --yes mean something")
+            raise ConfigError("expected --rm alone: beside it only --store, --dry-run and --yes mean something")
         _remove(store, dry_run=dry_run, yes=yes)
         return
     asked: dict[str, Any] = {
         "variants": variants,
-        "start_scales": None if start_scale is None else [read_start_scale(text) for text in start_scale],
+        "start_scale": None if start_scale is None else [read_start_scale(text) for text in start_scale],
         "seed": seed,
         "confine": None if confine is None else confine.value,
         "confine_margin_px": confine_margin_px,

@@ -61,7 +61,7 @@ def pack_store(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file that ends in .zip.")],
     dry_run: DryRun = False,
 ) -> None:
-    """Put a store into one file, which transforms, `draw` and `ls` read as it is (--cache FILE)."""
+    """Put a store into one file, which transforms, `draw` and `ls` read as it is (--store FILE)."""
     if file.suffix != ".zip":
         raise ConfigError(f"expected a file that ends in .zip to pack into, got {file}")
     store = _there(source)

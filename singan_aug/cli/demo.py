@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from singan_aug.cli._app import Cache, Jobs, Quiet, app, reported
+from singan_aug.cli._app import Jobs, Location, Quiet, app, reported
 from singan_aug.cli.fit import summarise
 from singan_aug.display import Display, say
 from singan_aug.presets import preset
@@ -19,9 +19,9 @@ from singan_aug.store import open_store
 @reported
 def demo(
     out: Annotated[
-        Path, typer.Option(help="Folder for the pictures, and for the store unless --cache names one.")
+        Path, typer.Option(help="Folder for the pictures, and for the store unless --store names one.")
     ] = Path("singan-aug-demo"),
-    cache: Cache = None,
+    location: Location = None,
     max_size: Annotated[int, typer.Option(min=64, help="Long side in pixels at which the photos are fitted.")] = 250,
     jobs: Jobs = None,
     quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
@@ -29,7 +29,7 @@ def demo(
     """Fit six photos that come with the package, draw variants in a DataLoader, and write a contact sheet."""
     from singan_aug.demo import run_demo
 
-    store = open_store(cache or out / "store")
+    store = open_store(location or out / "store")
     started_sec = time.monotonic()
     with Display() as display:
         result = run_demo(out, store, preset("fast", finest_px=max_size), jobs=jobs, on_event=display.show)

@@ -14,9 +14,9 @@ from PIL import Image
 from singan_aug.cli._app import (
     CONFINE_HELP,
     AsJson,
-    Cache,
     ConfineMarginPx,
     ConfineTo,
+    Location,
     Seed,
     Target,
     app,
@@ -38,7 +38,7 @@ __all__ = ["safe_stem", "write_new"]
 @reported
 def draw(
     target: Target,
-    count: Annotated[int, typer.Option("-n", "--count", "--variants", min=1, help="How many variants.")] = 4,
+    variants: Annotated[int, typer.Option("--variants", "-n", min=1, help="How many variants.")] = 4,
     start_scale: Annotated[
         str,
         typer.Option(
@@ -54,7 +54,7 @@ def draw(
     confine_margin_px: ConfineMarginPx = MARGIN_PX,
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("variants"),
     force: Annotated[bool, typer.Option("--force", help="Write over other files of these names.")] = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw variants of a fitted image into PNG files, with their masks where it was fitted with one."""
@@ -63,7 +63,7 @@ def draw(
     from singan_aug.pyramid import trace
     from singan_aug.pyramid.confine import draw_confined
 
-    store = existing_store(cache)
+    store = existing_store(location)
     manifest, turn_code = find_pyramid(store, target)
     wanted = parse_size(size)
     if wanted is not None and (manifest.turn_code ^ turn_code) & 4:  # the file lies on its side
@@ -73,14 +73,14 @@ def draw(
         raise ConfigError("expected --confine without --size: a draw is confined at the size of its pyramid")
     pyramid, start = store.load(manifest.key), read_start_scale(start_scale)
     if how is None:
-        traced = trace(pyramid, count, start, wanted, seed)
+        traced = trace(pyramid, variants, start, wanted, seed)
         images, masks = traced.images, traced.masks
     else:
-        made = draw_confined(pyramid, count, start, seed, how)
+        made = draw_confined(pyramid, variants, start, seed, how)
         images = torch.stack([each.image for each in made])
         masks = pyramid.carried_mask(torch.stack([each.field for each in made]))
     drawn = turn_between(images, manifest.turn_code, turn_code)
-    paths = [out / f"{safe_stem(manifest)}_scale{start_scale}_seed{seed}_{i}.png" for i in range(count)]
+    paths = [out / f"{safe_stem(manifest)}_scale{start_scale}_seed{seed}_{i}.png" for i in range(variants)]
     files = {path: _png(unit_to_pil(image)) for path, image in zip(paths, drawn, strict=True)}
     if masks is not None:
         for path, mask in zip(paths, turn_between(masks, manifest.turn_code, turn_code), strict=True):
@@ -89,7 +89,7 @@ def draw(
     if as_json:
         show_json([str(path) for path in paths])
     else:
-        say(f"{count} variants of {manifest.name} from start scale {start_scale} in {out}")
+        say(f"{variants} variants of {manifest.name} from start scale {start_scale} in {out}")
 
 
 def safe_stem(manifest: Manifest) -> str:

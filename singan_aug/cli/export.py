@@ -12,10 +12,10 @@ from singan_aug.cli._app import (
     CONFINE_HELP,
     FAILED,
     AsJson,
-    Cache,
     ConfineMarginPx,
     ConfineTo,
     Jobs,
+    Location,
     Quiet,
     Seed,
     app,
@@ -44,7 +44,7 @@ class Originals(StrEnum):
 def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The dataset, its images fitted.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to; a new or empty folder.")],
-    variants: Annotated[int, typer.Option("--variants", "-n", "--count", min=0, help="How many of each image.")] = 4,
+    variants: Annotated[int, typer.Option("--variants", "-n", min=0, help="How many of each image.")] = 4,
     start_scale: Annotated[list[str] | None, several_start_scales("Variants take turns. Default: fine.")] = None,
     layout: Annotated[
         str, typer.Option(help="imagefolder, coco, yolo, masks (images/ and masks/); auto looks at the folder.")
@@ -60,7 +60,7 @@ def export(
     confine_margin_px: ConfineMarginPx = MARGIN_PX,
     force: Annotated[bool, typer.Option("--force", help="Write over what is in OUT.")] = False,
     jobs: Jobs = None,
-    cache: Cache = None,
+    location: Location = None,
     quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
     as_json: AsJson = False,
 ) -> None:
@@ -68,16 +68,21 @@ def export(
 
     Run it again after an interruption, or when images were added and fitted: what is there is kept.
     """
-    from singan_aug.export import Settings, export_dataset  # imports torch
+    from singan_aug.export import export_dataset  # imports torch
 
     starts = tuple(read_start_scale(text) for text in start_scale or [DEFAULT_START])
-    settings = Settings(layout, variants, starts, originals.value, seed, confine.wanted, confine_margin_px)
     report = export_dataset(
         folder,
         out,
-        existing_store(cache),
-        settings,
+        existing_store(location),
+        layout=layout,
+        variants=variants,
+        start_scale=starts,
+        originals=originals.value,
         annotations=annotations,
+        seed=seed,
+        confine=confine.wanted,
+        confine_margin_px=confine_margin_px,
         jobs=jobs,
         force=force,
         on_event=lambda outcome: complain(f"{outcome.path}: {outcome.message}") if outcome.message else None,

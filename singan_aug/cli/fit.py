@@ -10,7 +10,7 @@ import typer
 
 from singan_aug import dataset
 from singan_aug.annotations import counted
-from singan_aug.cli._app import FAILED, AsJson, Cache, Device, DryRun, Jobs, Quiet, Seed, app, check_device, reported
+from singan_aug.cli._app import FAILED, AsJson, Device, DryRun, Jobs, Location, Quiet, Seed, app, check_device, reported
 from singan_aug.config import FitConfig
 from singan_aug.display import Display, complain, duration, file_size, say, show_json
 from singan_aug.errors import ConfigError
@@ -27,7 +27,7 @@ def fit(
         list[Path],
         typer.Argument(metavar="PATH...", help="Image files, and folders of them at any depth.", show_default=False),
     ],
-    cache: Cache = None,
+    location: Location = None,
     masks: Annotated[
         Path | None,
         typer.Option(
@@ -73,7 +73,7 @@ def fit(
     changes: dict[str, Any] = {"seed": seed} | ({"finest_px": max_size} if max_size is not None else {})
     config = preset(preset_name, **changes)
     check_device(device)
-    store = open_store(cache)
+    store = open_store(location)
     if dry_run:
         _forecast(paths, store, config, masks, jobs, limit, as_json)
         return

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from singan_aug.bank import Bank
-from singan_aug.cli._app import FAILED, AsJson, Cache, Target, app, existing_store, find_pyramid, loaded, reported
+from singan_aug.cli._app import FAILED, AsJson, Location, Target, app, existing_store, find_pyramid, loaded, reported
 from singan_aug.cli._describe import preset_words
 from singan_aug.cli.draw import write_new
 from singan_aug.display import complain, file_size, printable, say, show_json, show_json_rows, show_table
@@ -44,12 +44,12 @@ SORTED_BY: dict[Order, Callable[[Row], Any]] = {
 @app.command("ls")
 @reported
 def list_pyramids(
-    cache: Cache = None,
+    location: Location = None,
     sort: Annotated[Order, typer.Option(help="By what: size and preset gather what is alike.")] = Order.key,
     as_json: AsJson = False,
 ) -> None:
     """List the pyramids of a store."""
-    store = existing_store(cache)
+    store = existing_store(location)
     broken: list[Broken] = []
     rows: Iterable[Row] = _whole(store.entries(), broken)
     if sort in SORTED_BY:
@@ -137,11 +137,11 @@ def show(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over the file that --sheet names.")] = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what is known of one pyramid, and from which start scales boxes stay where they are."""
-    store = existing_store(cache)
+    store = existing_store(location)
     manifest, _ = find_pyramid(store, target)
     if sheet is not None:
         _write_sheet(store, manifest, target, sheet, force=force)

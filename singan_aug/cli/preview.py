@@ -28,7 +28,7 @@ def preview(
         float | None, typer.Option(help="In place of a start scale: 0, least, to 10, most.", show_default=False)
     ] = None,
     p: Annotated[float, typer.Option("--p", help="How likely training replaces an image.")] = 0.5,
-    images: Annotated[int, typer.Option(help="How many of them.")] = 4,
+    limit: Annotated[int, typer.Option(help="Show this many images at most.")] = 4,
     max_size: Annotated[
         int | None,
         typer.Option(min=25, help="Long side in pixels at which to fit. Default: the preset's.", show_default=False),
@@ -47,7 +47,7 @@ def preview(
         start_scale=None if start_scale is None else read_start_scale(start_scale),
         strength=strength,
         p=p,
-        images=images,
+        limit=limit,
         seed=seed,
     )
     for path, why in made.failed:

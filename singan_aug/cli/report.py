@@ -20,7 +20,7 @@ def report(
     store: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder of a store. Default: $SINGAN_AUG_CACHE, else your cache folder.", show_default=False
+            help="Folder of a store. Default: $SINGAN_AUG_STORE, else your cache folder.", show_default=False
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),

@@ -11,8 +11,8 @@ from singan_aug.bank import Bank
 from singan_aug.cli._app import (
     FAILED,
     AsJson,
-    Cache,
     Jobs,
+    Location,
     Quiet,
     Yes,
     app,
@@ -47,12 +47,12 @@ def verify(
         bool, typer.Option("--resume", help="Go on where an interrupted run stopped: skip what it found whole.")
     ] = False,
     jobs: Jobs = None,
-    cache: Cache = None,
+    location: Location = None,
     quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
     as_json: AsJson = False,
 ) -> None:
     """Read pyramids back, and without KEY the bank too, and check every byte against its checksum."""
-    store = existing_store(cache)
+    store = existing_store(location)
     checked = [key_named(store, digits) for digits in keys] if keys else list(store.keys())
     broken, gone = _broken(store, checked, jobs, Verified(store, resume=resume))
     checked = [key for key in checked if key not in gone]
@@ -144,12 +144,12 @@ def remove(
     everything: Annotated[bool, typer.Option("--all", help="Remove every pyramid of the store.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do nothing: list what would be removed.")] = False,
     yes: Yes = False,
-    cache: Cache = None,
+    location: Location = None,
 ) -> None:
     """Remove pyramids from a store."""
     if bool(keys) == everything:
         raise ConfigError("expected keys to remove, or --all for every one of the store")
-    store = existing_store(cache)
+    store = existing_store(location)
     failed = False
     found: list[str] = list(store.keys()) if everything else []
     for digits in keys or []:

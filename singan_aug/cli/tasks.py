@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from singan_aug.cli._app import AsJson, Cache, Seed, Target, app, reported
+from singan_aug.cli._app import AsJson, Location, Seed, Target, app, reported
 from singan_aug.cli._pictures import (
     FitFirst,
     Force,
@@ -42,7 +42,7 @@ def _masks(subject: Subject, inputs: list[Path], masks: list[Path] | None) -> li
 @reported
 def harmonize(
     target: Target,
-    paste: Annotated[
+    pasted: Annotated[
         list[Path],
         typer.Option(help="IMAGE with the object pasted into it, of the same size; may be given several times."),
     ],
@@ -58,19 +58,19 @@ def harmonize(
     max_size: MaxSize = None,
     out: Out = FOLDER,
     force: Force = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """Redraw pasted objects in the texture of IMAGE. Without --mask they are what differs from it."""
     from singan_aug import tasks
 
     start = start_of(start_scale)
-    subject = subject_of(target, cache, preset_name, max_size, fit_first=fit_first)
-    pasted, where = [subject.opened(path) for path in paste], _masks(subject, paste, masks)
+    subject = subject_of(target, location, preset_name, max_size, fit_first=fit_first)
+    images, where = [subject.opened(path) for path in pasted], _masks(subject, pasted, masks)
     made = tasks.harmonize(
-        subject.pyramid, pasted, where, start_scale=start, own_colours=own_colours, edge_px=edge_px, seed=seed
+        subject.pyramid, images, where, start_scale=start, own_colours=own_colours, edge_px=edge_px, seed=seed
     )
-    names = [f"{path.stem}_harmonized" for path in paste]
+    names = [f"{path.stem}_harmonized" for path in pasted]
     write_pictures(subject, made, names, out, force=force, as_json=as_json)
 
 
@@ -91,14 +91,14 @@ def edit(
     max_size: MaxSize = None,
     out: Out = FOLDER,
     force: Force = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """Redraw an edited copy of IMAGE where the cuts show. Without --mask it is where it differs from IMAGE."""
     from singan_aug import tasks
 
     start = start_of(start_scale)
-    subject = subject_of(target, cache, preset_name, max_size, fit_first=fit_first)
+    subject = subject_of(target, location, preset_name, max_size, fit_first=fit_first)
     images, where = [subject.opened(path) for path in edited], _masks(subject, edited, masks)
     made = tasks.edit(subject.pyramid, images, where, start_scale=start, edge_px=edge_px, seed=seed)
     write_pictures(subject, made, [f"{path.stem}_edited" for path in edited], out, force=force, as_json=as_json)
@@ -119,7 +119,7 @@ def inpaint(
     max_size: MaxSize = None,
     out: Out = FOLDER,
     force: Force = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """Fill a region of IMAGE by what is around it."""
@@ -128,7 +128,7 @@ def inpaint(
     start = start_of(start_scale)
     if not target.exists():
         raise ConfigError(f"expected an image file, got {target}: there is no such file")
-    subject = subject_of(str(target), cache, preset_name, max_size, fit_first=fit_first)
+    subject = subject_of(str(target), location, preset_name, max_size, fit_first=fit_first)
     image, where = subject.opened(target), [subject.opened(path) for path in masks]
     made = tasks.inpaint(subject.pyramid, [image] * len(where), where, start_scale=start, seed=seed)
     write_pictures(subject, made, [f"{path.stem}_inpainted" for path in masks], out, force=force, as_json=as_json)
@@ -150,14 +150,14 @@ def paint(
     max_size: MaxSize = None,
     out: Out = FOLDER,
     force: Force = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a picture out of a rough painting, in the patches of IMAGE."""
     from singan_aug import tasks
 
     start = start_of(start_scale)
-    subject = subject_of(target, cache, preset_name, max_size, fit_first=fit_first)
+    subject = subject_of(target, location, preset_name, max_size, fit_first=fit_first)
     paintings = [subject.opened(path) for path in painting]
     made = tasks.paint(subject.pyramid, paintings, colours=colours, start_scale=start, seed=seed)
     write_pictures(subject, made, [f"{path.stem}_painted" for path in painting], out, force=force, as_json=as_json)
@@ -178,14 +178,14 @@ def style(
     max_size: MaxSize = None,
     out: Out = FOLDER,
     force: Force = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw the layout of another image in the patches and colours of IMAGE."""
     from singan_aug import tasks
 
     start = start_of(start_scale)
-    subject = subject_of(target, cache, preset_name, max_size, fit_first=fit_first)
+    subject = subject_of(target, location, preset_name, max_size, fit_first=fit_first)
     layouts = [subject.opened(path) for path in layout]
     made = tasks.style(subject.pyramid, layouts, match_colours=match_colours, start_scale=start, seed=seed)
     write_pictures(subject, made, [f"{path.stem}_styled" for path in layout], out, force=force, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from singan_aug.cli._app import AsJson, Cache, Seed, Target, app, reported
+from singan_aug.cli._app import AsJson, Location, Seed, Target, app, reported
 from singan_aug.cli._pictures import FitFirst, Force, MaxSize, Out, PresetName, Subject, subject_of, write_pictures
 from singan_aug.cli.draw import parse_size, write_new
 from singan_aug.display import file_size, say, show_json
@@ -29,7 +29,7 @@ def sample(
     size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT. Default: the pyramid's own.", show_default=False)
     ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 1,
+    variants: Annotated[int, typer.Option("--variants", "-n", min=1, help="How many.")] = 1,
     start_scale: StartOfDraw = "coarse",
     seed: Seed = 0,
     fit_first: FitFirst = False,
@@ -37,17 +37,17 @@ def sample(
     max_size: MaxSize = None,
     out: Out = FOLDER,
     force: Force = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """Variants of any size and aspect, panoramas too: things stay as large as they are in IMAGE."""
     from singan_aug import tasks
 
     start, wanted = read_start_scale(start_scale), parse_size(size)
-    subject = subject_of(target, cache, preset_name, max_size, fit_first=fit_first)
-    made = tasks.sample(subject.pyramid, count, subject.size(wanted), start_scale=start, seed=seed)
+    subject = subject_of(target, location, preset_name, max_size, fit_first=fit_first)
+    made = tasks.sample(subject.pyramid, variants, subject.size(wanted), start_scale=start, seed=seed)
     shape = size or "own"
-    names = [f"{subject.stem}_sample_{shape}_scale{start_scale}_seed{seed}_{i}" for i in range(count)]
+    names = [f"{subject.stem}_sample_{shape}_scale{start_scale}_seed{seed}_{i}" for i in range(variants)]
     write_pictures(subject, made, names, out, force=force, as_json=as_json)
 
 
@@ -68,14 +68,14 @@ def animate(
     preset_name: PresetName = None,
     max_size: MaxSize = None,
     force: Force = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring IMAGE to life: a loop without a jump."""
     from singan_aug import tasks
 
     start = read_start_scale(start_scale)
-    subject = subject_of(target, cache, preset_name, max_size, fit_first=fit_first)
+    subject = subject_of(target, location, preset_name, max_size, fit_first=fit_first)
     made = tasks.animate(subject.pyramid, frames=frames, alpha=alpha, beta=beta, start_scale=start, seed=seed)
     _write_clip(subject, made, out, fps, loop=True, force=force, as_json=as_json)
 
@@ -94,14 +94,14 @@ def interpolate(
     preset_name: PresetName = None,
     max_size: MaxSize = None,
     force: Force = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """The way from one draw to another."""
     from singan_aug import tasks
 
     start = read_start_scale(start_scale)
-    subject = subject_of(target, cache, preset_name, max_size, fit_first=fit_first)
+    subject = subject_of(target, location, preset_name, max_size, fit_first=fit_first)
     made = tasks.interpolate(subject.pyramid, seed_from, seed_to, frames=frames, start_scale=start)
     _write_clip(subject, made, out, fps, loop=False, force=force, as_json=as_json)
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from singan_aug.cli._app import FAILED, AsJson, Cache, Yes, app, confirm_loss, existing_store, reported
+from singan_aug.cli._app import FAILED, AsJson, Location, Yes, app, confirm_loss, existing_store, reported
 from singan_aug.cli._describe import preset_words
 from singan_aug.display import complain, file_size, say, show_json, show_table
 from singan_aug.errors import ConfigError, ImageError, StoreError
@@ -25,9 +25,9 @@ _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 @app.command("du")
 @reported
-def disk_usage(cache: Cache = None, as_json: AsJson = False) -> None:
+def disk_usage(location: Location = None, as_json: AsJson = False) -> None:
     """Tell how much of the disk a store takes: weights by preset, the bank, and what is derived or left over."""
-    store = existing_store(cache)
+    store = existing_store(location)
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for entry in store.entries():
@@ -86,13 +86,13 @@ def prune(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do nothing: list what would be removed.")] = False,
     yes: Yes = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove the pyramids to which all of the given conditions apply."""
     if all(option is None for option in (older_than, larger_than, preset_named, not_in, unused_for)):
         raise ConfigError("expected a condition: --older-than, --larger-than, --preset, --not-in or --unused-for")
-    store = existing_store(cache)
+    store = existing_store(location)
     now = datetime.now(UTC)
     born_before = now - _age("--older-than", older_than) if older_than else None
     read_before = now - _age("--unused-for", unused_for) if unused_for else None

@@ -21,7 +21,7 @@ WAIT_SEC = 600.0  # for images that other processes are at
 
 def fit_dataset(
     paths: Iterable[Path | str],
-    store: Store | str | None = None,
+    store: Store | Path | str | None = None,
     config: FitConfig | None = None,
     *,
     masks: Path | str | None = None,
@@ -56,7 +56,7 @@ def fit_dataset(
         KeyboardInterrupt: after the workers have stopped.
     """
     config = config or fast()
-    store = open_store(store) if not isinstance(store, Store) else store
+    store = open_store(store)
     notify: OnEvent = on_event or (lambda _: None)
     plan = plan_dataset(paths, store, config, masks=masks, limit=limit)
     notify(plan)

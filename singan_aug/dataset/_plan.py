@@ -11,16 +11,17 @@ from singan_aug.dataset._events import Outcome, Plan, Todo
 from singan_aug.dataset._find import find_images
 from singan_aug.errors import ConfigError, ImageError, LabelError
 from singan_aug.images import LoadedImage, map_images, refuse_constant
+from singan_aug.presets import fast
 from singan_aug.pyramid.sizes import working_size
-from singan_aug.store import Store, make_key
+from singan_aug.store import Store, make_key, open_store
 
 __all__ = ["plan_dataset"]
 
 
 def plan_dataset(
     paths: Iterable[Path | str],
-    store: Store,
-    config: FitConfig,
+    store: Store | Path | str | None = None,
+    config: FitConfig | None = None,
     *,
     masks: Path | str | None = None,
     limit: int | None = None,
@@ -31,7 +32,7 @@ def plan_dataset(
     default they are looked for beside the images, where pyramids of this config can carry one; "none" takes every file
     for an image. `limit` bounds how many images are looked at.
     """
-    beside = None
+    store, config, beside = open_store(store), config or fast(), None
     if str(masks) == "none":
         masks, beside = None, Masks({}, frozenset())
     elif masks is not None and not config.carries_masks:

@@ -2,6 +2,6 @@
 
 from singan_aug.export._export import export_dataset
 from singan_aug.export._layouts import LAYOUTS
-from singan_aug.export._plan import Exported, ExportReport, Settings
+from singan_aug.export._plan import Exported, ExportReport
 
-__all__ = ["LAYOUTS", "ExportReport", "Exported", "Settings", "export_dataset"]
+__all__ = ["LAYOUTS", "ExportReport", "Exported", "export_dataset"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from singan_aug.export._journal import Journal
 from singan_aug.export._layout import Dataset, Layout
 from singan_aug.export._layouts import open_layout
 from singan_aug.export._pictures import variant_suffix
-from singan_aug.export._plan import Exported, ExportReport, Job, Settings
+from singan_aug.export._plan import Exported, ExportReport, Job, Originals, Settings
 from singan_aug.images import map_images
+from singan_aug.pyramid.confine import MARGIN_PX, Confine
+from singan_aug.pyramid.sizes import DEFAULT_START, StartScale, each_start_scale
 from singan_aug.store import Store, fingerprint, open_store
 from singan_aug.workers import side_by_side
 
@@ -31,10 +33,16 @@ IMAGES_A_JOB = 16  # fewer are drawn sooner than another process starts
 def export_dataset(
     folder: Path | str,
     out: Path | str,
-    store: Store | str | None = None,
-    settings: Settings | None = None,
+    store: Store | Path | str | None = None,
     *,
+    layout: str = "auto",  # coco, yolo, masks, imagefolder; auto looks at the folder
+    variants: int = 4,  # of each image
+    start_scale: StartScale | Iterable[StartScale] = DEFAULT_START,  # or several, which variants take in turn
+    originals: Originals = "copy",  # beside their variants; or "link" them (hard links), or "none"
     annotations: Path | str | None = None,  # the COCO file, where a folder has several
+    seed: int = 0,  # decides all variants
+    confine: Confine | None = None,  # "mask": the objects alone change; "background": all but them
+    confine_margin_px: float = MARGIN_PX,  # around objects, over which the displacement falls to nothing
     jobs: int | None = None,
     force: bool = False,
     on_event: Callable[[Exported], None] | None = None,
@@ -42,36 +50,37 @@ def export_dataset(
     """Write an augmented copy of a dataset: variants NAME_v1, NAME_v2, ... beside each image, with their labels.
 
     Variants have the size of their image, and its format where that is PNG or JPEG; labels follow the pixels. The same
-    settings and pyramids give the same files. A folder of which nothing is fitted (a test split) is copied as it is.
+    arguments and pyramids give the same files. A folder of which nothing is fitted (a test split) is copied as it is.
     An interrupted run continues when it is called again.
 
     Raises:
-        ConfigError: `folder` is none, `out` lies in it or is not empty (and `force` is not set), or the settings do
-            not fit the dataset; or a folder in `out` is a link.
+        ConfigError: `folder` is none, `out` lies in it or is not empty (and `force` is not set), or an argument
+            does not fit the dataset; or a folder in `out` is a link.
         MissingPyramidError: no image has a pyramid.
         LabelError: the annotation file is broken. Where one image's labels are, that image fails.
     """
-    folder, out, settings = Path(folder), Path(out), settings or Settings()
-    store = open_store(store) if not isinstance(store, Store) else store
+    folder, out = Path(folder), Path(out)
+    settings = Settings(layout, variants, each_start_scale(start_scale), originals, seed, confine, confine_margin_px)
+    store = open_store(store)
     notify = on_event or (lambda _: None)
     _check_places(folder, out)
     found = find_images([folder])
     dataset = Dataset(folder, found.images, tuple(path for path in found.others if path.is_file()))
-    name, layout = open_layout(settings.layout, dataset, None if annotations is None else Path(annotations))
+    name, source = open_layout(layout, dataset, None if annotations is None else Path(annotations))
     settings = replace(settings, layout=name)
-    keys = dict(zip(layout.images, map_images(lambda _, image: _key_of(image, store), layout.images), strict=True))
+    keys = dict(zip(source.images, map_images(lambda _, image: _key_of(image, store), source.images), strict=True))
     if not any(isinstance(key, str) for key in keys.values()):
         raise MissingPyramidError(
             f"no pyramid for any of the {len(keys)} images of {folder} in {store.location}: fit them first with "
-            f"`singan-aug fit {folder} --cache {store.location}`"
+            f"`singan-aug fit {folder} --store {store.location}`"
         )
-    for image in layout.images:
+    for image in source.images:
         refuse_links(out, image.relative_to(folder))
     journal = Journal(out, asdict(settings), force)
-    todo, known = _sort_out(keys, layout, settings, journal)
-    for image in layout.images if settings.originals != "none" else ():
+    todo, known = _sort_out(keys, source, settings, journal)
+    for image in source.images if settings.originals != "none" else ():
         try:
-            _copy_originals(image, layout, out, settings, force)
+            _copy_originals(image, source, out, settings, force)
         except (OSError, SinGANAugError) as error:
             if todo.pop(image, None) or known[image].status != "failed":
                 known[image] = Exported(image, "failed", f"cannot be copied: {_reason(error)}")
@@ -85,8 +94,8 @@ def export_dataset(
             journal.add(entry)
         outcomes.append(outcome)
         notify(outcome)
-    layout.finish(journal.done, settings.originals != "none", out)
-    return _report(name, outcomes, journal, [*layout.notes, *layout.left_behind(dataset)])
+    source.finish(journal.done, settings.originals != "none", out)
+    return _report(name, outcomes, journal, [*source.notes, *source.left_behind(dataset)])
 
 
 def _report(layout: str, outcomes: Sequence[Exported], journal: Journal, notes: list[str]) -> ExportReport:

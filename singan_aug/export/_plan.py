@@ -32,7 +32,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.variants < 0 or not self.start_scales:
             raise ConfigError(
-                f"expected variants of 0 or more and a start scale, got {self.variants} of {self.start_scales}"
+                f"expected variants of 0 or more and start_scale, got {self.variants} of {self.start_scales}"
             )
         if self.originals not in ("copy", "link", "none"):
             raise ConfigError(f"expected originals to be copy, link or none, got {self.originals!r}")

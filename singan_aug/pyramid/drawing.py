@@ -49,16 +49,16 @@ class Traced:
 
 def draw(
     pyramid: Pyramid,
-    n: int = 1,
+    variants: int = 1,
     start_scale: StartScale = 0,
     size: Size | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """`n` variants, float [n, C, H, W] in [0, 1] on the pyramid's device; on the CPU it takes one thread.
+    """Variants, float [N, C, H, W] in [0, 1] on the pyramid's device; on the CPU it takes one thread.
 
     Args:
         pyramid: what to draw from.
-        n: how many, at least 1. The i-th depends on (seed, i) alone, not on n.
+        variants: how many (N), at least 1. The i-th depends on (seed, i) alone, not on how many there are.
         start_scale: 0 (coarsest: new global structure) to `len(pyramid) - 1` (finest: texture alone); negative ones
             count from the finest; "coarse", "medium" or "fine" of whatever scales there are. The scales below it give
             the reconstruction, as if z* had been fed to them.
@@ -67,14 +67,14 @@ def draw(
 
     Raises:
         StartScaleError: the pyramid has no such scale.
-        ValueError: `n` or `size` is not positive.
+        ValueError: `variants` or `size` is not positive.
     """
-    return trace(pyramid, n, start_scale, size, seed).images
+    return trace(pyramid, variants, start_scale, size, seed).images
 
 
 def trace(
     pyramid: Pyramid,
-    n: int = 1,
+    variants: int = 1,
     start_scale: StartScale = 0,
     size: Size | None = None,
     seed: int = 0,
@@ -84,8 +84,8 @@ def trace(
     Raises as `draw` does.
     """
     start = resolve_start_scale(start_scale, len(pyramid))
-    if n < 1:
-        raise ValueError(f"expected n of at least 1, got {n}")
+    if variants < 1:
+        raise ValueError(f"expected variants of at least 1, got {variants}")
     if size is not None and min(size) < 1:
         raise ValueError(f"expected a size of at least 1x1, got {size}")
     own = tuple(scale.size for scale in pyramid.scales)
@@ -94,8 +94,8 @@ def trace(
     images, origins = [], []
     with one_thread():
         with torch.inference_mode():
-            for first in range(0, n, batch):
-                generators = [generator_for(seed, i) for i in range(first, min(first + batch, n))]
+            for first in range(0, variants, batch):
+                generators = [generator_for(seed, i) for i in range(first, min(first + batch, variants))]
                 canvas = draw_upwards(pyramid.scales[start:], sizes[start:], generators)
                 images.append(canvas.image)
                 if canvas.origin is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from singan_aug.config import FitConfig, Networks
 from singan_aug.errors import ImageError, StartScaleError
@@ -15,6 +16,7 @@ __all__ = [
     "START_WORDS",
     "Size",
     "StartScale",
+    "each_start_scale",
     "given_coarsest_px",
     "read_start_scale",
     "resolve_start_scale",
@@ -140,6 +142,11 @@ def read_start_scale(text: str) -> StartScale:
     if _NUMBER.fullmatch(text):
         return int(text)
     raise StartScaleError(f"expected a start scale such as 0, -1 or {', '.join(START_WORDS)}, got {text!r}")
+
+
+def each_start_scale(given: StartScale | Iterable[StartScale]) -> tuple[StartScale, ...]:
+    """One start scale, or several, as several."""
+    return (given,) if isinstance(given, int | str) else tuple(given)
 
 
 def start_scale_at(share: float, count: int) -> int:

@@ -18,7 +18,7 @@ from singan_aug.images import load_image, quiet_decoding
 from singan_aug.metrics.scoring import Networks
 from singan_aug.report.measured import MEASURES, Entry, Look, measure
 from singan_aug.report.plots import plotted
-from singan_aug.store import Store, fingerprint
+from singan_aug.store import Store, fingerprint, open_store
 from singan_aug.web import rendered
 from singan_aug.workers import side_by_side
 
@@ -50,7 +50,7 @@ class Report:
 
 
 def make_report(
-    store: Store,
+    store: Store | Path | str | None = None,
     *,
     images: Mapping[Path, str] | None = None,  # source images and the class of each, "" for none
     variants: int | None = None,  # drawn from each start scale; by default 4, of more than 200 pyramids 2
@@ -70,6 +70,7 @@ def make_report(
         MissingPyramidError: there is no pyramid to report.
         WorkerLostError: a worker process was killed from outside.
     """
+    store = open_store(store)
     if (variants is not None and not 1 <= variants <= 64) or (limit is not None and limit < 1):
         raise ConfigError(f"expected 1 to 64 variants and a limit of at least 1, got {variants} and {limit}")
     if weights is not None:

@@ -50,11 +50,13 @@ __all__ = [
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")  # two letters at least, since C:/ is a folder; a Path has one slash
 
 
-def open_store(location: Path | str | None = None) -> Store:
+def open_store(location: Store | Path | str | None = None) -> Store:
     """The store at a folder, in a packed file (.zip), or at a URL that fsspec knows (`s3://BUCKET/FOLDER`).
 
-    The default one for None; "file:FOLDER" is a folder too. Touches nothing.
+    The default one for None; "file:FOLDER" is a folder too; a store for itself. Touches nothing.
     """
+    if isinstance(location, Store):
+        return location
     text = str(location if location is not None else default_location())
     url = _URL.fullmatch(text)
     if url and url[1] != "file":

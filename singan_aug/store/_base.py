@@ -173,5 +173,5 @@ def writing(location: str) -> Iterator[None]:
         reason = error.strerror or str(error)
         raise StoreWriteError(
             f"cannot write to the store {location}: {reason}; free space or change its permissions, "
-            "or name another folder with --cache"
+            "or name another folder with --store"
         ) from error

@@ -12,8 +12,8 @@ __all__ = ["default_location", "derived_of", "local_of"]
 
 
 def default_location() -> Path:
-    """$SINGAN_AUG_CACHE, else this platform's cache folder of the user."""
-    named = os.environ.get("SINGAN_AUG_CACHE")
+    """$SINGAN_AUG_STORE, else this platform's cache folder of the user."""
+    named = os.environ.get("SINGAN_AUG_STORE") or os.environ.get("SINGAN_AUG_CACHE")  # its name before 0.1
     return Path(named) if named else platformdirs.user_cache_path("singan-aug", appauthor=False)
 
 

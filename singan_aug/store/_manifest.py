@@ -39,7 +39,7 @@ def newer(where: str, what: str) -> StoreFormatError:
     """The error for something that a later version of this package must have written."""
     return StoreFormatError(
         f"{where}: {what}: it was written by a newer singan-aug; upgrade with `pip install -U singan-aug`, "
-        "or name another store with --cache"
+        "or name another store with --store"
     )
 
 

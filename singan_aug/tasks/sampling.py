@@ -32,9 +32,9 @@ MOST_PX = 2**26
 
 
 def sample(
-    pyramid: Pyramid, n: int = 1, size: Size | None = None, *, start_scale: StartScale = 0, seed: int = 0
+    pyramid: Pyramid, variants: int = 1, size: Size | None = None, *, start_scale: StartScale = 0, seed: int = 0
 ) -> Tensor:
-    """`n` variants of any size and aspect, float [n, C, *size] in [0, 1].
+    """Variants of any size and aspect, float [N, C, *size] in [0, 1].
 
     For the pyramid's own size it is what `draw` gives. `draw` takes other sizes too, and stretches the layout; here a
     larger canvas is laid out with the source and its mirror images side by side, each as large as it was, deformed at
@@ -45,23 +45,23 @@ def sample(
 
     Args:
         pyramid: of any preset.
-        n: how many. The i-th depends on (seed, i) alone.
+        variants: how many (N). The i-th depends on (seed, i) alone.
         size: (height, width), each 16 to 16384, their product up to 2^26; the pyramid's by default.
         start_scale: as `draw` takes it. Where scales copy and the canvas is large, patches are first searched at a
             coarser scale than that, and what moves is as small as the start scale says.
         seed: same seed, same pixels on one device.
 
-    Raises `StartScaleError`: no such scale; `ConfigError`: `n` or `size` is out of range.
+    Raises `StartScaleError`: no such scale; `ConfigError`: `variants` or `size` is out of range.
     """
     start = resolve_start_scale(start_scale, len(pyramid))
-    if n < 1:
-        raise ConfigError(f"expected n of at least 1, got {n!r}")
+    if variants < 1:
+        raise ConfigError(f"expected variants of at least 1, got {variants!r}")
     if size is not None and (not 16 <= min(size) <= max(size) <= MOST_SIDE_PX or math.prod(size) > MOST_PX):
         raise ConfigError(f"expected a size of 16 to {MOST_SIDE_PX} px a side, at most {MOST_PX} in all, got {size!r}")
     if size is None or tuple(size) == pyramid.size:
-        return draw(pyramid, n, start, seed=seed)
+        return draw(pyramid, variants, start, seed=seed)
     with torch.no_grad(), one_thread():
-        made = [_sampled(pyramid, size, start, derive_seed(seed, i)) for i in range(n)]
+        made = [_sampled(pyramid, size, start, derive_seed(seed, i)) for i in range(variants)]
     return to_unit(torch.cat(made))
 
 

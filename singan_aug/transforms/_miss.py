@@ -26,7 +26,7 @@ def explain_miss(pixels: Pixels, digest: str, store: str, *, sample_key: str | N
     fitted = "" if any_config else " with this config"
     ways = [
         "images are found by their pixels, so put SinGANAugment first, before whatever changes them",
-        f"fit the image with `singan-aug fit PATH --cache {store}`, or pass on_miss='pass' to leave such images as "
+        f"fit the image with `singan-aug fit PATH --store {store}`, or pass on_miss='pass' to leave such images as "
         "they are",
     ]
     if looks_like_labels(pixels):

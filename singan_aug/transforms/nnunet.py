@@ -40,7 +40,7 @@ class nnUNetTrainerSinGAN(nnUNetTrainer):
         ConfigError: when training starts, of another configuration than a 2-D one.
     """
 
-    variants: ClassVar[Mapping[str, Any]] = {}
+    augment: ClassVar[Mapping[str, Any]] = {}
     """Start_scale, strength, p, store, config, on_miss, seed, device, labels: as for `singan_aug.SinGANAugment`."""
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
@@ -52,7 +52,7 @@ class nnUNetTrainerSinGAN(nnUNetTrainer):
         train, validate = super().get_tr_and_val_datasets()
         raw = f"{nnUNet_raw}/{self.plans_manager.dataset_name}"
         files = get_filenames_of_train_images_and_targets(raw, self.dataset_json)
-        return VariantCases(train, {name: case["images"][0] for name, case in files.items()}, self.variants), validate
+        return VariantCases(train, {name: case["images"][0] for name, case in files.items()}, self.augment), validate
 
 
 class VariantCases:
@@ -61,18 +61,18 @@ class VariantCases:
     Args:
         cases: the dataset, of preprocessed cases: data [C, 1, H, W], segmentation [1, 1, H, W].
         files: the raw image of each case that pyramids were fitted to; of several channels, one.
-        variants: as `nnUNetTrainerSinGAN.variants`.
+        augment: as `nnUNetTrainerSinGAN.augment`.
 
     Raises:
-        ConfigError: `variants` has an unknown name or value.
+        ConfigError: `augment` has an unknown name or value.
     """
 
-    def __init__(self, cases: Any, files: Mapping[str, str], variants: Mapping[str, Any]) -> None:
-        unknown = sorted(set(variants) - set(Settings.__annotations__))
+    def __init__(self, cases: Any, files: Mapping[str, str], augment: Mapping[str, Any]) -> None:
+        unknown = sorted(set(augment) - set(Settings.__annotations__))
         if unknown:
-            raise ConfigError(f"expected variants with {', '.join(Settings.__annotations__)}, got {', '.join(unknown)}")
+            raise ConfigError(f"expected augment with {', '.join(Settings.__annotations__)}, got {', '.join(unknown)}")
         self._cases, self._files = cases, files
-        self._source = VariantSource(Settings(**variants))
+        self._source = VariantSource(Settings(**augment))
         self.identifiers = cases.identifiers
 
     def stats(self) -> dict[str, int]:

@@ -64,7 +64,7 @@ class SinGANAugment(v2.Transform):
             these; or weights {scale: weight}. "fine" by default.
         strength: in place of a start scale, 0 (texture alone) to 10 (new structure), as RandAugment's magnitude.
         p: how likely an image is replaced; with all replaced networks learn less (docs/when-it-helps.md).
-        store: the store's folder; by default $SINGAN_AUG_CACHE, else the user's cache folder.
+        store: the store's folder; by default $SINGAN_AUG_STORE, else the user's cache folder.
         config: take pyramids fitted with exactly this config; by default the one fitted last.
         on_miss: "error" raises `MissingPyramidError` for an image without a pyramid, "pass" leaves it as it is,
             counts it in `stats()` and warns once.

@@ -360,7 +360,7 @@ def test_a_miss_names_the_fingerprint_the_store_and_the_command(adapter: Adapter
     message = str(caught.value)
     assert fingerprint(UNKNOWN).digest in message
     assert folder in message
-    assert f"singan-aug fit PATH --cache {folder}" in message
+    assert f"singan-aug fit PATH --store {folder}" in message
 
 
 def test_a_store_that_does_not_exist_is_a_miss_and_is_not_made(adapter: Adapter, tmp_path: Path) -> None:
@@ -390,7 +390,7 @@ def test_one_changed_value_is_a_miss(adapter: Adapter, folder: str) -> None:
 
 
 def test_the_default_store_is_the_environments(adapter: Adapter, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SINGAN_AUG_CACHE", folder)
+    monkeypatch.setenv("SINGAN_AUG_STORE", folder)
     image = _pil(RGB)
     assert _same(adapter.replay(adapter.make(1), image, 7), adapter.replay(adapter.make(1, store=folder), image, 7))
 

@@ -331,7 +331,7 @@ def test_a_learned_start_is_confined_too(mode: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_bank_holds_what_a_live_draw_gives(mode: Any, tmp_path: Path) -> None:
     store = _saved(tmp_path, PIXELS, MASK)
-    report = draw_bank(store, variants=3, start_scales=[0], confine=mode, confine_margin_px=MARGIN_PX)
+    report = draw_bank(store, variants=3, start_scale=0, confine=mode, confine_margin_px=MARGIN_PX)
     assert (report.variants, report.failed) == (3, ())
     transform = _make("torchvision", 0, store=store, confine=mode, confine_margin_px=MARGIN_PX)
     variant = transform._source.variant(Image.fromarray(PIXELS), 7)
@@ -346,7 +346,7 @@ def test_a_bank_holds_what_a_live_draw_gives(mode: Any, tmp_path: Path) -> None:
 
 def test_a_bank_of_another_confinement_is_dropped_or_kept_by_what_is_asked(tmp_path: Path) -> None:
     store = _saved(tmp_path, PIXELS, MASK)
-    draw_bank(store, variants=2, start_scales=[0])
+    draw_bank(store, variants=2, start_scale=0)
     with pytest.raises(ConfigError, match=r"drop 2 variants.*another confinement"):
         draw_bank(store, confine="mask")
     draw_bank(store, confine="mask", drop=True)
@@ -357,7 +357,7 @@ def test_a_bank_of_another_confinement_is_dropped_or_kept_by_what_is_asked(tmp_p
 def test_a_pyramid_without_a_mask_fails_alone_in_a_confined_bank(tmp_path: Path) -> None:
     store = _saved(tmp_path, PIXELS, MASK)
     _saved(tmp_path, make_photo(*SIZE), None)
-    report = draw_bank(store, variants=1, start_scales=[0], confine="mask")
+    report = draw_bank(store, variants=1, start_scale=0, confine="mask")
     assert report.variants == 1
     assert "without one: fit images with their masks" in report.failed[0][1]
     other = _saved(tmp_path / "other", PIXELS, None)

@@ -19,7 +19,7 @@ from PIL import Image
 from singan_aug.annotations import Outline
 from singan_aug.dataset import fit_dataset, plan_dataset
 from singan_aug.errors import ConfigError, SinGANAugError
-from singan_aug.export import ExportReport, Settings, export_dataset
+from singan_aug.export import ExportReport, export_dataset
 from singan_aug.store import DirectoryStore
 from tests.conftest import copies, make_photo
 
@@ -304,8 +304,8 @@ def export(data: Path, kind: Kind, *, fit: bool = True, **settings: Any) -> Expo
     store = DirectoryStore(data.parent / "store")
     if fit:
         fit_dataset([data / "images"], store, kind.config, masks="none", jobs=1)
-    settings = {"variants": 2, "start_scales": (kind.start,), **settings}
-    return export_dataset(data, data.parent / "out", store, Settings(**settings), jobs=1)
+    settings = {"variants": 2, "start_scale": (kind.start,), **settings}
+    return export_dataset(data, data.parent / "out", store, **settings, jobs=1)
 
 
 def check(out: Path, kind: Kind, image: str, suffix: str | None = None, *, exact: bool = True) -> None:
@@ -487,8 +487,8 @@ def test_a_file_that_cannot_be_written_fails_its_image_alone(tmp_path: Path, kin
     (tmp_path / "out" / "images" / "a_v1.png").mkdir(parents=True)
     store = DirectoryStore(tmp_path / "store")
     fit_dataset([data / "images"], store, kind.config, masks="none", jobs=1)
-    settings = Settings(variants=2, start_scales=(kind.start,))
-    report = export_dataset(data, tmp_path / "out", store, settings, jobs=1, force=True)
+    out = tmp_path / "out"
+    report = export_dataset(data, out, store, variants=2, start_scale=kind.start, jobs=1, force=True)
     assert [outcome.status for outcome in report.outcomes] == ["failed", "exported"]
     assert "cannot be written" in report.outcomes[0].message
     check(tmp_path / "out", kind, "b.png")
@@ -505,9 +505,8 @@ def test_an_export_writes_through_no_link(tmp_path: Path, kind: Kind) -> None:
         out.mkdir()
         elsewhere.mkdir()
         (out / folder).symlink_to(elsewhere)
-        settings = Settings(variants=1, start_scales=(kind.start,))
         try:
-            report = export_dataset(data, out, store, settings, jobs=1, force=True)
+            report = export_dataset(data, out, store, variants=1, start_scale=kind.start, jobs=1, force=True)
             failed = [outcome.message for outcome in report.outcomes if outcome.status == "failed"]
         except ConfigError as error:
             failed = [str(error)]

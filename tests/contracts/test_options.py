@@ -1,14 +1,30 @@
-"""Every transform has the same options and defaults. Modules are read, not imported: their hosts may be absent."""
+"""Options are called the same in every transform, in Python and on the command line.
+
+Transforms are read, not imported: their hosts may be absent.
+"""
 
 from __future__ import annotations
 
 import ast
+import inspect
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import singan_aug
+from singan_aug import tasks
+from singan_aug.advise import advise, try_out
+from singan_aug.bank import BackgroundBank, draw_bank, plan_bank
+from singan_aug.cli import app
+from singan_aug.dataset import fit_dataset, plan_dataset
+from singan_aug.export import export_dataset
+from singan_aug.preview import make_preview
+from singan_aug.pyramid import draw, trace
+from singan_aug.report import make_report
 from singan_aug.transforms._source import Settings
 
 FOLDER = Path(singan_aug.__file__).parent / "transforms"
@@ -47,3 +63,89 @@ def test_options_have_the_same_names_and_defaults(path: Path) -> None:
         assert ours == {name: DEFAULTS[name] for name in ours}
         assert set(options) - set(ours) <= OF_THE_FRAMEWORK.get(path.stem, set())
         assert {"start_scale", "strength", "p", "store", "config", "on_miss", "device"} <= set(ours)
+
+
+# What each command does in Python. Options that only a command line has are named, with the reason.
+COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "fit": (fit_dataset,),
+    "draw": (draw,),
+    "bank": (draw_bank,),
+    "export": (export_dataset,),
+    "preview": (make_preview,),
+    "report": (make_report,),
+    "advise": (advise, try_out),
+    **{name: (getattr(tasks, name),) for name in ("animate", "edit", "harmonize", "inpaint", "paint", "sample")},
+}
+OF_THE_COMMAND_LINE = {
+    *(
+        "help",
+        "json",
+        "quiet",
+        "yes",
+        "dry-run",
+        "rm",
+        "train",
+    ),  # how it talks, and what it does
+    *("preset", "max-size"),  # both are parts of `config=`
+    "out",  # where Python returns a value
+    "force",  # where Python writes no file
+    "table",  # a method of what is returned
+}
+SEEDED_BY_CONFIG = {"fit"}  # a pyramid's seed is a leaf of its config
+
+
+def _command_line(name: str) -> dict[str, Any]:
+    """The options and arguments of a command: their parameters, by the longest name."""
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    return {max(each.opts, key=len).lstrip("-"): each for each in command.params}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_command_line_says_it_as_python_does(name: str) -> None:
+    options = {option for option, each in _command_line(name).items() if each.param_type_name == "option"}
+    named = {parameter.replace("_", "-") for each in COMMANDS[name] for parameter in inspect.signature(each).parameters}
+    of_a_pyramid = "pyramid" in named  # which Python is given, and a command finds in a store, or fits
+    alone = OF_THE_COMMAND_LINE | {"store", "fit"} if of_a_pyramid else OF_THE_COMMAND_LINE
+    alone = alone | {"seed"} if name in SEEDED_BY_CONFIG else alone
+    assert options & named
+    assert options - named <= alone
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_python_takes_the_command_line_takes(name: str) -> None:
+    options = {option.replace("-", "_") for option in _command_line(name)}
+    reports = {"on_event", "on_entry", "say"}  # the command line shows what they report
+    elsewhere = {
+        "config",
+        "paths",
+        "pyramid",
+        "batch_images",
+        "drop",
+        "epochs",
+    }  # arguments, --preset, --yes
+    given = {parameter for each in COMMANDS[name] for parameter in inspect.signature(each).parameters}
+    assert given - options - reports <= elsewhere
+
+
+@pytest.mark.parametrize("function", [draw, trace, draw_bank, plan_bank, BackgroundBank, export_dataset, make_preview])
+def test_a_start_scale_is_called_so_and_no_option_has_a_second_name(function: Callable[..., Any]) -> None:
+    parameters = set(inspect.signature(function).parameters)
+    assert "start_scale" in parameters
+    assert not parameters & {"n", "count", "number", "start_scales", "scale", "cache", "location", "n_variants"}
+
+
+@pytest.mark.parametrize("function", [fit_dataset, plan_dataset, draw_bank, plan_bank, export_dataset, make_report])
+def test_a_store_is_a_store_a_folder_or_the_default(function: Callable[..., Any]) -> None:
+    parameter = inspect.signature(function).parameters["store"]
+    assert (parameter.annotation, parameter.default) == ("Store | Path | str | None", None)
+
+
+def test_commands_share_names_and_short_names() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for name in set(commands) - {"study"}:
+        for each in commands[name].params:
+            assert not {"--cache", "--count"} & set(each.opts)
+            long = [option for option in each.opts if option.startswith("--")]
+            assert len(long) == (each.param_type_name == "option")  # one name, and a letter perhaps
+            if "-n" in each.opts:
+                assert long == ["--variants"]

@@ -408,7 +408,7 @@ def files(tmp_path: Path) -> Path:
 
 
 INPUTS = {
-    "harmonize": ["--paste", "pasted.png", "--mask", "mask.png"],
+    "harmonize": ["--pasted", "pasted.png", "--mask", "mask.png"],
     "edit": ["--edited", "pasted.png", "--mask", "mask.png"],
     "inpaint": ["--mask", "mask.png"],
     "paint": ["--painting", "other.png"],
@@ -420,7 +420,7 @@ def _run(files: Path, *arguments: str) -> Result:
     """In the folder of the files; a bad run is one line and no traceback."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(files)
-        result = CliRunner().invoke(cli.app, [*arguments, "--cache", "store"])
+        result = CliRunner().invoke(cli.app, [*arguments, "--store", "store"])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     if result.exit_code:
         assert len(result.stderr.splitlines()) == 1

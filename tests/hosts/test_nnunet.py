@@ -140,7 +140,7 @@ from singan_aug.transforms.nnunet import nnUNetTrainerSinGAN as Trainer
 
 
 class nnUNetTrainerSinGAN(Trainer):
-    variants = {{"start_scale": "medium", "p": 0.5, "store": {store!r}}}
+    augment = {{"start_scale": "medium", "p": 0.5, "store": {store!r}}}
 
     def initialize(self):
         super().initialize()

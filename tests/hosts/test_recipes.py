@@ -52,7 +52,7 @@ def a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "yolo" / "labels" / part / f"{i}.txt").write_text("\n".join(lines))
     (tmp_path / "yolo" / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [one, two]\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SINGAN_AUG_CACHE", str(tmp_path / "store"))
+    monkeypatch.setenv("SINGAN_AUG_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path / "settings"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     return tmp_path
