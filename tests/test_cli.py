@@ -769,7 +769,7 @@ def test_no_control_character_reaches_a_terminal(store: DirectoryStore, tmp_path
     ("wrong", "meant"),
     [
         (["fitt"], "fit"),
-        (["ls", "--cahce", "x"], "--store"),
+        (["ls", "--stroe", "x"], "--store"),
         (["draw"], "IMAGE_OR_KEY"),
         (["fit", "x", "--jobs", "a"], "a"),
     ],

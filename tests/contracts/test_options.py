@@ -119,6 +119,7 @@ def test_what_python_takes_the_command_line_takes(name: str) -> None:
         "config",
         "paths",
         "pyramid",
+        "image",
         "batch_images",
         "drop",
         "epochs",
