@@ -53,7 +53,7 @@ def fit(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Look at this many images at most.", show_default=False)
     ] = None,
-    wait: Annotated[
+    wait_sec: Annotated[
         float,
         typer.Option(
             min=0, metavar="SECONDS", help="How long to wait, at the end, for images that other processes have claimed."
@@ -88,7 +88,7 @@ def fit(
             device=device,
             limit=limit,
             apart=True,
-            wait_sec=wait,
+            wait_sec=wait_sec,
             on_event=display.show,
         )
     summarise(report, store, time.monotonic() - started_sec, as_json)

@@ -65,7 +65,7 @@ def test_options_have_the_same_names_and_defaults(path: Path) -> None:
         assert {"start_scale", "strength", "p", "store", "config", "on_miss", "device"} <= set(ours)
 
 
-# What each command does in Python. Options that only a command line has are named, with the reason.
+# What each command does in Python.
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "fit": (fit_dataset,),
     "draw": (draw,),
@@ -74,24 +74,28 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "preview": (make_preview,),
     "report": (make_report,),
     "advise": (advise, try_out),
-    **{name: (getattr(tasks, name),) for name in ("animate", "edit", "harmonize", "inpaint", "paint", "sample")},
+    "animate": (tasks.animate, tasks.save_clip),
+    **{name: (getattr(tasks, name),) for name in ("edit", "harmonize", "inpaint", "paint", "sample")},
 }
-OF_THE_COMMAND_LINE = {
-    *(
-        "help",
-        "json",
-        "quiet",
-        "yes",
-        "dry-run",
-        "rm",
-        "train",
-    ),  # how it talks, and what it does
-    *("preset", "max-size"),  # both are parts of `config=`
-    "out",  # where Python returns a value
-    "force",  # where Python writes no file
-    "table",  # a method of what is returned
+HOW_IT_TALKS = {"help", "json", "quiet", "yes", "parent"}
+AS_ONE_VALUE = {"preset", "max-size"}  # of `config=`
+ELSE_OF_THE_COMMAND_LINE = {
+    "dry-run",  # `plan_dataset`, `plan_bank`
+    "rm",  # `remove_bank`
+    "train",  # `try_out`
+    "table",  # a method of what `make_report` returns
+    *("out", "force"),  # where Python returns a value
 }
-SEEDED_BY_CONFIG = {"fit"}  # a pyramid's seed is a leaf of its config
+OF_ONE_COMMAND = {
+    "fit": {"seed"},  # of `config=`
+    "draw": {"confine", "confine-margin-px"},  # of a `Confinement`, for `draw_confined`
+}
+OF_PYTHON = {
+    *("config", "drop"),  # --preset, --yes
+    *("paths", "path", "image", "pyramid"),  # arguments
+    *("on_event", "on_entry", "say"),  # what a command line shows
+    *("batch_images", "apart", "epochs", "loop"),  # settled there
+}
 
 
 def _command_line(name: str) -> dict[str, Any]:
@@ -104,28 +108,17 @@ def _command_line(name: str) -> dict[str, Any]:
 def test_the_command_line_says_it_as_python_does(name: str) -> None:
     options = {option for option, each in _command_line(name).items() if each.param_type_name == "option"}
     named = {parameter.replace("_", "-") for each in COMMANDS[name] for parameter in inspect.signature(each).parameters}
-    of_a_pyramid = "pyramid" in named  # which Python is given, and a command finds in a store, or fits
-    alone = OF_THE_COMMAND_LINE | {"store", "fit"} if of_a_pyramid else OF_THE_COMMAND_LINE
-    alone = alone | {"seed"} if name in SEEDED_BY_CONFIG else alone
+    of_a_pyramid = {"store", "fit"} if "pyramid" in named else set()  # a command finds it in a store, or fits it
     assert options & named
+    alone = HOW_IT_TALKS | AS_ONE_VALUE | ELSE_OF_THE_COMMAND_LINE | OF_ONE_COMMAND.get(name, set()) | of_a_pyramid
     assert options - named <= alone
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_python_takes_the_command_line_takes(name: str) -> None:
     options = {option.replace("-", "_") for option in _command_line(name)}
-    reports = {"on_event", "on_entry", "say"}  # the command line shows what they report
-    elsewhere = {
-        "config",
-        "paths",
-        "pyramid",
-        "image",
-        "batch_images",
-        "drop",
-        "epochs",
-    }  # arguments, --preset, --yes
     given = {parameter for each in COMMANDS[name] for parameter in inspect.signature(each).parameters}
-    assert given - options - reports <= elsewhere
+    assert given - options <= OF_PYTHON
 
 
 @pytest.mark.parametrize("function", [draw, trace, draw_bank, plan_bank, BackgroundBank, export_dataset, make_preview])
