@@ -15,3 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["FitEvent", "fit", "fit_batch", "fit_load", "fit_work"]
 
 __getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"fitting": ["fit", "fit_batch", "fit_load", "fit_work"]})
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
