@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +29,16 @@ class Arms:
     cells: dict[str, list[Row]]
 
     @classmethod
-    def of(cls, cells: Sequence[Row]) -> Arms:
-        """Of the photos and seeds that every arm has: those that a run got to."""
-        arms: dict[str, list[Row]] = {}
-        for cell in cells:
-            arms.setdefault(cell["arm"], []).append(cell)
+    def of(cls, cells: Sequence[Row], names: Iterable[str]) -> Arms:
+        """These arms, with the photos and seeds that all of them have: a run that was stopped has more of some."""
+        arms: dict[str, list[Row]] = {name: [cell for cell in cells if cell["arm"] == name] for name in names}
         common = set.intersection(*({_place(cell) for cell in own} for own in arms.values()))
         return cls({arm: sorted((c for c in own if _place(c) in common), key=_place) for arm, own in arms.items()})
+
+    @property
+    def places(self) -> list[tuple[str, int]]:
+        """The photos and seeds of each arm."""
+        return [_place(cell) for cell in next(iter(self.cells.values()))]
 
     def values(self, arm: str, where: str, measure: str, start: int = 0) -> dict[str, list[float]]:
         """Of each photo, over its seeds; fits that diverged have none."""
@@ -83,28 +86,34 @@ class Arms:
 
 
 def rows_of(cells: Sequence[Row]) -> list[Row]:
-    """A row for each question and arm, for each start scale of the bases, and for each scale's gradients."""
-    arms = Arms.of(cells)
-    there = {
-        question: {label: arm for label, arm in own.items() if arm in arms.cells}
-        for question, own in QUESTIONS.items()
-        if all(ARMS[arm].base in arms.cells for arm in own.values())
-    }
-    rows = [_row(arms, question, label, arm) for question, own in there.items() for label, arm in own.items()]
+    """A row for each question and arm, for each start scale of the bases, and for each scale's gradients.
+
+    A question has rows once each of its arms was fitted to two photos or more.
+    """
+    rows: list[Row] = []
+    for question, own in QUESTIONS.items():
+        arms = Arms.of(cells, own.values())
+        if len({photo for photo, _ in arms.places}) > 1:
+            rows += [_row(arms, question, label, arm) for label, arm in own.items()]
+            if question == "schedule":
+                rows += [row for label, arm in own.items() for row in _gradients(arms, label, arm)]
+            if question == "noise":
+                rows += _gains(arms)
     for base in ("learned", "stack"):
-        rows += _unfrozen(arms, base) if base in arms.cells else []
-    for label, arm in there.get("schedule", {}).items():
-        rows += _gradients(arms, label, arm)
-    places = [_place(cell) for cell in next(iter(arms.cells.values()))]
-    count: Row = {"what": "cells", "count": sum(map(len, arms.cells.values()))}
-    count |= {"photos": len({photo for photo, _ in places}), "seeds": len({seed for _, seed in places})}
-    return [*rows, *_gains(arms), count]
+        rows += _unfrozen(Arms.of(cells, [base]), base)
+    return rows
 
 
 def _row(arms: Arms, question: str, label: str, arm: str) -> Row:
     cells = arms.cells[arm]
     diverged, collapsed = arms.failed(arm)
-    row: Row = {"what": question, "arm": label, "runs": len(cells), "steps": cells[0]["steps"]}
+    row: Row = {
+        "what": question,
+        "arm": label,
+        "photos": len({cell["photo"] for cell in cells}),
+        "runs": len(cells),
+        "steps": cells[0]["steps"],
+    }
     row["fit_sec"] = spread([cell["fit_sec"] for cell in cells])
     row["sifid"] = spread([value for own in arms.values(arm, "finest", "sifid").values() for value in own])
     row |= {f"sifid_mean_{start}": arms.mean(arm, "finest", "sifid", start) for start in range(ARMS[arm].scales)}
@@ -123,7 +132,7 @@ def _flat(measure: str, ratio: dict[str, float]) -> Row:
 
 def _unfrozen(arms: Arms, base: str) -> list[Row]:
     """What a base draws from each start scale."""
-    count = max(len(cell["finest"]["sifid"]) for cell in arms.cells[base] if "finest" in cell)
+    count = max((len(cell["finest"]["sifid"]) for cell in arms.cells[base] if "finest" in cell), default=0)
     return [
         {"what": "unfrozen", "arm": base, "start_scale": start}
         | {name: arms.mean(base, "finest", name, start) for name in ("sifid", "diversity")}

@@ -82,7 +82,7 @@ it, is in [research.md](research.md).
 - No arm's learning rate was tuned; that of the preset was, for its own parts. Distances between patches have the
   weight 30, since 10 and 40 gave the same on three other photos.
 
-{runs} fits: {photos} photos, {seeds}. {date}, commit {commit}; {device}.
+{date}, commit {commit}; {device}.
 """
 
 
@@ -90,14 +90,10 @@ def page(result: Mapping[str, Any]) -> str:
     """The whole page."""
     rows: list[Row] = result["rows"]
     compared = [row for row in rows if row["what"] in TITLES]
-    runs = next(row for row in rows if row["what"] == "cells")
     bases = {question: next(row for row in compared if row["what"] == question) for question in _questions(compared)}
     text = INTRODUCTION.format(
         steps=" or ".join(str(steps) for steps in dict.fromkeys(row["steps"] for row in bases.values())),
         compared=len(compared) - len(bases),
-        runs=f"{runs['count']:,}",
-        photos=runs["photos"],
-        seeds=f"{runs['seeds']} seed{'s' if runs['seeds'] > 1 else ''} each",
         **{name: result[name] for name in ("date", "commit", "device")},
     )
     for question in TITLES:
@@ -117,6 +113,7 @@ def _section(question: str, own: Sequence[Row], rows: Sequence[Row]) -> str:
     more = {"schedule": _gradients, "noise": _factors, "objective": _chance}.get(question)
     answer = " ".join(filter(None, (_verdict(own), _failures(own), more(rows) if more else "")))
     plot = "\n![Gradient norm of each scale](images/gradients.svg)\n" if question == "schedule" else ""
+    about += f" {own[0]['runs']} fits by each arm, to {own[0]['photos']} photos."
     return f"\n## {title}\n\n{about}\n\n{table}\n\n**Answer.** {answer}\n{plot}"
 
 

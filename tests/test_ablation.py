@@ -153,12 +153,13 @@ def _cell(arm: str, photo: str, seed: int, sifid: float, diversity: float = 0.5,
 
 
 def _cells(factor: float = 2.0, **more: Any) -> list[Row]:
-    """Of two arms, three photos and two seeds; the second arm's SIFID is `factor` times as large."""
+    """Of the noise's arms, three photos and two seeds; the SIFID of "learned" is `factor` times that of the others."""
     cells = []
     for p, photo in enumerate("abc"):
         for seed in range(2):
             sifid = 0.3 * (p + 1) * (1 + seed)
-            cells += [_cell("stack", photo, seed, sifid), _cell("noise learned", photo, seed, sifid * factor, **more)]
+            cells += [_cell(arm, photo, seed, sifid) for arm in ("stack", "noise constant", "noise local")]
+            cells.append(_cell("noise learned", photo, seed, sifid * factor, **more))
     return cells
 
 
@@ -167,7 +168,7 @@ def _rows(cells: list[Row], what: str = "noise") -> list[Row]:
 
 
 def test_an_arm_that_is_twice_as_bad_on_every_photo_is_clearly_so() -> None:
-    base, learned = _rows(_cells())
+    base, _, learned, _ = _rows(_cells())
     assert (base["arm"], base["sifid_ratio"]) == ("in proportion to RMSE", 1.0)
     assert learned["sifid_ratio"] == pytest.approx(2.0, rel=1e-2)
     assert 1.9 < learned["sifid_low"] <= learned["sifid_high"] < 2.1
@@ -175,7 +176,7 @@ def test_an_arm_that_is_twice_as_bad_on_every_photo_is_clearly_so() -> None:
 
 
 def test_chance_within_a_photo_is_not_that_between_photos() -> None:
-    base, _ = _rows(_cells())
+    base = _rows(_cells())[0]
     assert base["seed_deviation"] == pytest.approx(np.std(np.log([1, 2]), ddof=1), abs=2e-3)
 
 
@@ -185,18 +186,26 @@ def test_runs_that_collapsed_or_diverged_are_counted() -> None:
     collapsed["generated"] = {**collapsed["generated"], "diversity": [0.04]}
     del diverged["finest"], diverged["generated"]
     diverged["diverged"] = 1
-    _, learned = _rows(cells)
+    learned = _rows(cells)[2]
     assert (learned["diverged"], learned["collapsed"]) == pytest.approx((1 / 6, 1 / 6), abs=1e-3)
 
 
 def test_only_what_every_arm_has_is_compared() -> None:
     unfinished = [*_cells(), _cell("stack", "d", 0, 99.0)]
     assert _rows(unfinished)[0]["sifid_mean_0"] == _rows(_cells())[0]["sifid_mean_0"]
-    assert len(Arms.of(unfinished).cells["stack"]) == 6
+    assert len(Arms.of(unfinished, ["stack", "noise learned"]).cells["stack"]) == 6
+    assert _rows([cell for cell in unfinished if cell["arm"] != "noise local"]) == []
+
+
+def _schedule() -> list[Row]:
+    """Of the schedule's arms."""
+    return [
+        {**cell, "arm": arm} for arm in QUESTIONS["schedule"].values() for cell in _cells() if cell["arm"] == "stack"
+    ]
 
 
 def test_gradient_norms_are_medians_over_runs() -> None:
-    cells = _cells()
+    cells = _schedule()
     for i, cell in enumerate(each for each in cells if each["arm"] == "stack"):
         cell["norms"] = [[0, 0, [float(i), 10.0]]]
     (row,) = _rows(cells, "gradient norm")
@@ -225,27 +234,36 @@ def _page(cells: list[Row]) -> str:
 @pytest.mark.parametrize(
     ("factor", "more", "answer"),
     [
-        (2.0, {}, "Clearly worse than in proportion to RMSE: learned (2.00 (2.00 to 2.00))"),
-        (0.5, {}, "Clearly better than in proportion to RMSE: learned (0.50 (0.50 to 0.50))"),
+        (
+            2.0,
+            {},
+            "Clearly worse than in proportion to RMSE: learned (2.00 (2.00 to 2.00))",
+        ),
+        (
+            0.5,
+            {},
+            "Clearly better than in proportion to RMSE: learned (0.50 (0.50 to 0.50))",
+        ),
         (
             0.5,
             {"diversity": 0.25},
             "Clearly other in SIFID, but with diversity to match: learned (0.50 (0.50 to 0.50))",
         ),
-        (1.0, {}, "None of the 1 arms differs clearly from in proportion to RMSE"),
+        (1.0, {}, "None of the 3 arms differs clearly from in proportion to RMSE"),
     ],
 )
 def test_the_page_says_what_is_clear(factor: float, more: dict[str, Any], answer: str) -> None:
     text = _page(_cells(factor, **more))
-    assert f"**Answer.** {answer}. No fit diverged or collapsed." in text
-    assert "12 fits: 3 photos, 2 seeds each." in text
+    said = text.partition("**Answer.** ")[2].partition("\n")[0]
+    assert said.startswith(answer)
+    assert "No fit diverged or collapsed." in said
+    assert "6 fits by each arm, to 3 photos." in text
 
 
 def test_the_page_says_whether_gradients_vanish() -> None:
-    cells = _cells()
-    norms = [[2, 0, [0.02, 0.01, 0.01]], [2, 2, [1.0, 1.0, 1.0]]]
-    for cell in [each for each in cells if each["arm"] == "stack"]:
-        cells.append({**cell, "arm": "end to end, loss at the finest", "norms": norms})
+    cells = _schedule()
+    for cell in [each for each in cells if each["arm"] == "end to end, loss at the finest"]:
+        cell["norms"] = [[2, 0, [0.02, 0.01, 0.01]], [2, 2, [1.0, 1.0, 1.0]]]
     assert "is 0.01 times that of the finest (median over the course of training; 0.02 in the first step" in _page(
         cells
     )
