@@ -16,7 +16,8 @@ FINEST_PX = 128  # long side of the finest scale, in all arms
 CONSTANT_NOISE = 0.02  # the median amplitude that the base has at its finer generated scales, on the packaged photos
 TRANSPORT_WEIGHT = 30.0  # of distances between patches, which are that much smaller than scores of a critic
 STACK: Mapping[str, Any] = {"scales": 3, "scale_factor": 0.6, "visible_share": 0.0, "crop_px": 0}
-STEPS = {"learned": 60, "stack": 24}  # of each scale of the bases; the preset has 300
+FULL = "{}, full length"
+STEPS = {"learned": 60, "stack": 24, FULL.format("learned"): 300}  # of each scale of the bases; the preset has 300
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Arm:
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     parts: Parts = field(default_factory=Parts)
+    short: str | None = None  # the arm that this is the same as, but for the preset's own number of steps
 
     @property
     def scales(self) -> int:
@@ -34,7 +36,9 @@ class Arm:
     @property
     def base(self) -> str:
         """The arm whose cost it gets."""
-        return "learned" if self.scales == 1 else "stack"
+        if self.scales > 1:
+            return "stack"
+        return "learned" if self.short is None else FULL.format("learned")
 
 
 ARMS: dict[str, Arm] = {
@@ -69,6 +73,11 @@ ARMS: dict[str, Arm] = {
     "noise local": Arm({**STACK, "amplitude": "local"}),
 }
 
+ARMS |= {
+    FULL.format(name): Arm(ARMS[name].changes, short=name)
+    for name in ("learned", *(each for each in ARMS if "loss" in ARMS[each].changes))
+}
+
 QUESTIONS: dict[str, dict[str, str]] = {  # of each question what its arms are called there
     "blocks": {
         "plain": "learned",
@@ -76,7 +85,11 @@ QUESTIONS: dict[str, dict[str, str]] = {  # of each question what its arms are c
     },
     "objective": {
         "WGAN-GP": "learned",
-        **{name: name for name in ARMS if "loss" in ARMS[name].changes},
+        **{name: name for name in ARMS if "loss" in ARMS[name].changes and ARMS[name].short is None},
+    },
+    "full length": {
+        "WGAN-GP": FULL.format("learned"),
+        **{str(arm.short): name for name, arm in ARMS.items() if arm.short is not None and arm.changes},
     },
     "upsampling": {
         "bicubic": "stack",

@@ -40,6 +40,10 @@ TITLES = {
         "One generated scale. Semi-dual transport is an exact critic: one scalar for each 7x7 patch of the "
         'source. "Chance" is the deviation of the logarithm of SIFID over the seeds of one photo.',
     ),
+    "full length": (
+        "Do the objectives compare alike at the preset's own length?",
+        "The same arms with the preset's 300 steps, the others again with what takes as many processor seconds.",
+    ),
 }
 BASES = {"learned": "one generated scale", "stack": "three generated scales"}
 UNFROZEN = """

@@ -133,7 +133,10 @@ def _calibrate(name: str, photo: Photo, work: Work) -> None:
     if name in work.ratios:
         return
     ratio = 1.0
-    if name != arm.base:
+    if arm.short is not None:
+        _calibrate(arm.short, photo, work)
+        ratio = work.ratios[arm.short]
+    elif name != arm.base:
         before, base, own = (
             min(times)
             for times in zip(
