@@ -33,12 +33,11 @@ TITLES = {
         "How strong should noise be at finer scales?",
         "Three generated scales. In proportion to the RMSE of the upsampled reconstruction (the paper; factor"
         " 0.1), the same around each pixel (local), constant (0.02, in [-1, 1]), or with a factor that is "
-        "learned.",
+        "learned (at the networks' rate, by which it can move a few per cent in so few steps).",
     ),
     "objective": (
         "Which objective is least unstable?",
-        "One generated scale. Semi-dual transport is an exact critic: one scalar for each 7x7 patch of the "
-        'source. "Chance" is the deviation of the logarithm of SIFID over the seeds of one photo.',
+        "One generated scale. Semi-dual transport is an exact critic: one scalar for each 7x7 patch of the source.",
     ),
     "full length": (
         "Do the objectives compare alike at the preset's own length?",
@@ -58,8 +57,15 @@ bases: 0 (and 1 and 2 of three) are generated, those above are copied.
 ![SIFID against diversity for each start scale](images/unfrozen.svg)
 """
 HEAD = (
-    *("arm", "steps", "process-seconds", "SIFID from start 0 / 1 / 2", "times the base", "diversity", "times the base"),
-    *("incoherence", "at the generated scale: SIFID", "times the base", "incoherence", "chance", "failed"),
+    *(
+        "arm",
+        "steps",
+        "process-seconds",
+        "SIFID from start 0 / 1 / 2",
+        "times the base",
+        "SIFID at the generated scale",
+    ),
+    *("times the base", "diversity", "incoherence at both", "chance", "failed"),
 )
 
 INTRODUCTION = """# Questions about the parts, answered by experiment
@@ -76,11 +82,12 @@ it, is in [research.md](research.md).
   px on the short side as the photo asks for. All other questions have three generated scales, of 25, 35 and 49 px
   where the photo is 96 px high. Finer scales are copied.
 - **Measures.** SIFID, diversity and incoherence (the share of 7x7 patches that the source has nowhere) of draws from
-  start scale 0, if not said, at the finest scale; and at the output of the last generated scale, before anything is
-  copied.
+  start scale 0, if not said, at the finest scale; SIFID and incoherence also at the output of the last generated scale,
+  before anything is copied.
 - **"Times the base"** is the geometric mean over photos, seeds averaged, with its 95 % interval (Student's t, paired
   by photo). *Clear* means that this interval leaves out 1. Of the {compared} arms that are compared so, one in twenty
   would come out clear by chance alone.
+- **Chance** is the deviation of the logarithm of SIFID over the seeds of one photo, mean over photos.
 - **Failed**: share of fits that diverged (losses or draws not finite), and that collapsed (diversity at the generated
   scale under a tenth of the base's median for the photo).
 - No arm's learning rate was tuned; that of the preset was, for its own parts. Distances between patches have the
@@ -115,7 +122,8 @@ def _section(question: str, own: Sequence[Row], rows: Sequence[Row]) -> str:
     lines = [HEAD, ("---",) * len(HEAD), *(_line(row) for row in own)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     more = {"schedule": _gradients, "noise": _factors, "objective": _chance}.get(question)
-    answer = " ".join(filter(None, (_verdict(own), _failures(own), more(rows) if more else "")))
+    verdict = f"At the finest scale: {_verdict(own)} Before anything is copied: {_verdict(own, 'sifid_generated')}"
+    answer = " ".join(filter(None, (verdict, _failures(own), more(rows) if more else "")))
     plot = "\n![Gradient norm of each scale](images/gradients.svg)\n" if question == "schedule" else ""
     about += f" {own[0]['runs']} fits by each arm, to {own[0]['photos']} photos."
     return f"\n## {title}\n\n{about}\n\n{table}\n\n**Answer.** {answer}\n{plot}"
@@ -129,12 +137,10 @@ def _line(row: Row) -> tuple[str, ...]:
         f"{row['fit_sec']['median']:.2f}",
         " / ".join(f"{value:.3f}" for value in starts),
         _interval(row, "sifid"),
-        f"{row['diversity_finest']:.2f}",
-        _interval(row, "diversity"),
-        f"{100 * row['incoherence_finest']:.1f} %",
-        f"{row['sifid_generated']:.2f}",
+        f"{row['sifid_generated']:.1f}",
         _interval(row, "sifid_generated"),
-        f"{100 * row['incoherence_generated']:.0f} %",
+        f"{row['diversity_finest']:.2f}",
+        f"{100 * row['incoherence_finest']:.1f} %, {100 * row['incoherence_generated']:.0f} %",
         "" if row["seed_deviation"] is None else f"{row['seed_deviation']:.2f}",
         f"{100 * row['diverged']:.0f} %, {100 * row['collapsed']:.0f} %",
     )
@@ -145,16 +151,16 @@ def _interval(row: Row, measure: str) -> str:
     return "1" if low == high == 1 else f"{ratio:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _verdict(own: Sequence[Row]) -> str:
+def _verdict(own: Sequence[Row], measure: str = "sifid") -> str:
     """What is clear of the base, by SIFID from start scale 0; less of it with less diversity is a trade, no gain."""
     base, *others = own
     kinds: dict[str, list[str]] = {"better": [], "worse": [], "trade": []}
     for row in others:
-        if row["sifid_low"] <= 1 <= row["sifid_high"]:
+        if row[f"{measure}_low"] <= 1 <= row[f"{measure}_high"]:
             continue
-        lower = row["sifid_high"] < 1
+        lower = row[f"{measure}_high"] < 1
         traded = row["diversity_high"] < 1 if lower else row["diversity_low"] > 1
-        told = f"{row['arm']} ({_interval(row, 'sifid')})"
+        told = f"{row['arm']} ({_interval(row, measure)})"
         kinds["trade" if traded else "better" if lower else "worse"].append(told)
     parts = [
         f"clearly {kind} than {base['arm']}: {', '.join(kinds[kind])}" for kind in ("better", "worse") if kinds[kind]
@@ -163,10 +169,8 @@ def _verdict(own: Sequence[Row]) -> str:
         parts.append(f"clearly other in SIFID, but with diversity to match: {', '.join(kinds['trade'])}")
     undecided = len(others) - sum(map(len, kinds.values()))
     if undecided:
-        who = f"none of the {undecided} others" if parts else f"none of the {undecided} arms"
-        parts.append(f"{who} differs clearly from {base['arm']}")
-    sentence = "; ".join(parts) + "."
-    return sentence[0].upper() + sentence[1:]
+        parts.append(f"no clear difference from {base['arm']} in {undecided} of {len(others)} arms")
+    return "; ".join(parts) + "."
 
 
 def _failures(own: Sequence[Row]) -> str:

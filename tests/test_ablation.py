@@ -237,25 +237,25 @@ def _page(cells: list[Row]) -> str:
         (
             2.0,
             {},
-            "Clearly worse than in proportion to RMSE: learned (2.00 (2.00 to 2.00))",
+            "clearly worse than in proportion to RMSE: learned (2.00 (2.00 to 2.00))",
         ),
         (
             0.5,
             {},
-            "Clearly better than in proportion to RMSE: learned (0.50 (0.50 to 0.50))",
+            "clearly better than in proportion to RMSE: learned (0.50 (0.50 to 0.50))",
         ),
         (
             0.5,
             {"diversity": 0.25},
-            "Clearly other in SIFID, but with diversity to match: learned (0.50 (0.50 to 0.50))",
+            "clearly other in SIFID, but with diversity to match: learned (0.50 (0.50 to 0.50))",
         ),
-        (1.0, {}, "None of the 3 arms differs clearly from in proportion to RMSE"),
+        (1.0, {}, "no clear difference from in proportion to RMSE in 3 of 3 arms"),
     ],
 )
 def test_the_page_says_what_is_clear(factor: float, more: dict[str, Any], answer: str) -> None:
     text = _page(_cells(factor, **more))
     said = text.partition("**Answer.** ")[2].partition("\n")[0]
-    assert said.startswith(answer)
+    assert said.startswith(f"At the finest scale: {answer}")
     assert "No fit diverged or collapsed." in said
     assert "6 fits by each arm, to 3 photos." in text
 
