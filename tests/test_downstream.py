@@ -84,6 +84,13 @@ def test_a_folder_of_ones_own_gives_a_result(own: Path, tmp_path: Path) -> None:
     assert (declared["steps"], declared["splits"], declared["seeds"]) == (2, 2, 2)
 
 
+def test_costs_are_of_what_a_run_draws_from(own: Path, tmp_path: Path) -> None:
+    """What another run in the same folder took is not told."""
+    _run(own, tmp_path, "--arms", "none", "none+smooth_coarse")
+    result = _run(own, tmp_path, "--arms", "none", "none+fine")
+    assert {row["of"] for row in _of(result, "cost")} == {"fit_sec", "pyramid_bytes", "draw_ms_fine"}
+
+
 def test_counts_beyond_the_smallest_class_are_left_out(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,7 @@ from benchmarks.downstream.tables import section
 from singan_aug.errors import SinGANAugError
 from singan_aug.trial.cells import train_cell
 from singan_aug.trial.data import Labelled, read, read_for_crops
-from singan_aug.trial.protocol import Arm, Protocol, parse_arm
+from singan_aug.trial.protocol import OTHER_PRESETS, Arm, Protocol, parse_arm
 from singan_aug.trial.statistics import Cells
 from singan_aug.trial.views import PASTERS, SAMPLERS
 from singan_aug.trial.workshop import Workshop
@@ -157,7 +157,17 @@ def _runs(cells: Cells) -> list[Row]:
 
 
 def _costs(workshop: Workshop) -> list[Row]:
-    return [{"what": "cost", "of": name, "spread": spread(values)} for name, values in workshop.costs.items()]
+    """Of what these arms draw from: the folder may hold what others took."""
+    sources = {arm.source for arm in map(parse_arm, workshop.protocol.arms) if arm.source}
+    presets = {source.partition("_")[0] for source in sources} & set(OTHER_PRESETS)
+    if any(source.partition("_")[0] not in OTHER_PRESETS for source in sources):
+        presets.add("fast")
+    names = {f"draw_ms_{source}" for source in sources} | {f"{source}_ms" for source in sources}
+    for preset in presets:
+        suffix = "" if preset == "fast" else f"_{preset}"
+        names |= {f"fit_sec{suffix}", f"pyramid_bytes{suffix}"}
+    costs = {name: values for name, values in workshop.costs.items() if name in names}
+    return [{"what": "cost", "of": name, "spread": spread(values)} for name, values in costs.items()]
 
 
 def _rare_text(of_splits: list[dict[str, Any]]) -> str:
