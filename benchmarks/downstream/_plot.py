@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks._plots import STYLE
-from benchmarks.downstream.summary import FINDINGS, gain_row
+from benchmarks.downstream.summary import FINDINGS, Finding, Gain, gain_row
 from singan_aug.pyramid.sizes import DEFAULT_START
-from singan_aug.trial.protocol import parse_arm
+from singan_aug.trial.protocol import PASTES, parse_arm
 from singan_aug.trial.statistics import cells_of, deciding, differences
 
 __all__ = ["draw", "draw_summary"]
@@ -54,7 +54,7 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 def draw_summary(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Write the plot of the findings: a line for each gain of variants, with its 95 % interval."""
     lines = [
-        (f"{finding.task.partition(':')[0]}, {finding.images}: over {gain.over}", gain_row(gain, results))
+        (_line_text(finding, gain), gain_row(gain, results))
         for finding in FINDINGS
         for gain in finding.gains
         if gain.result in results and parse_arm(gain.arm).source
@@ -74,6 +74,11 @@ def draw_summary(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axes.set_xlabel("points that variants add, with 95 % interval")
         path.parent.mkdir(exist_ok=True)
         figure.savefig(path, metadata={"Date": None})
+
+
+def _line_text(finding: Finding, gain: Gain) -> str:
+    pasted = "pastes " if parse_arm(gain.arm).source in PASTES else ""
+    return f"{finding.task.partition(':')[0]}, {finding.images}: {pasted}over {gain.over}"
 
 
 def _by_base(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from singan_aug.trial.protocol import parse_arm
+from singan_aug.trial.protocol import PASTES, parse_arm
 from singan_aug.trial.statistics import cells_of, difference, measures_of
 
 __all__ = ["FINDINGS", "Finding", "Gain", "gain_row", "gain_text", "summary"]
@@ -20,7 +20,7 @@ ARM_TEXT = {
     "elastic": "elastic deformation",
     "turns": "flips and turns",
     "turns_elastic": "elastic deformation",
-    "turns_affine": "affine and colour",
+    "turns_affine": "flips, affine, colour",
     "rand": "RandAugment",
 }
 
@@ -71,6 +71,15 @@ FINDINGS = (
         "20",
         "**yes**: fit with the masks, mirror, train twice as long",
         (Gain("horses-long", "none+fine", "none", 20), Gain("horses-long", "flip+fine", "flip", 20)),
+    ),
+    Finding(
+        "masks of one figure (horses) at 128 px",
+        "5",
+        "paste figures (`SinGANPaste`) before flips, affine, colour",
+        (
+            Gain("horses128-paste", "turns_affine+singan_paste", "turns_affine", 5),
+            Gain("horses128", "turns_affine+mixed", "turns_affine", 5),
+        ),
     ),
     Finding(
         "masks of thin structures (membranes, vessels)",
@@ -129,5 +138,6 @@ def gain_text(gain: Gain, results: Results) -> str:
     row = gain_row(gain, results)
     figures = f"{row['difference']:+.1f}{UNIT[row['measure']]} ({row['low']:.1f} to {row['high']:.1f})"
     figures = f"**{figures}**" if row["low"] > 0 or row["high"] < 0 else figures
-    what = "" if parse_arm(gain.arm).source else f"{ARM_TEXT[gain.arm]}: "
+    source = parse_arm(gain.arm).source
+    what = f"{ARM_TEXT[gain.arm]}: " if source is None else "pastes: " if source in PASTES else ""
     return f"{what}[{figures}](downstream.md#{gain.result}) over {gain.over}"

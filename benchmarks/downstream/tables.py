@@ -199,7 +199,8 @@ def _cost_line(result: Mapping[str, Any]) -> str:
         which = "" if name == "fast" else f"with `{name}` "
         told.append(
             f"{which}a fit {cost[f'fit_sec{suffix}']:.3f} process-seconds, a pyramid "
-            f"{cost[f'pyramid_bytes{suffix}'] / 1000:.0f} KB, a draw in milliseconds: {listed}"
+            f"{cost[f'pyramid_bytes{suffix}'] / 1000:.0f} KB"
+            + (f", a draw in milliseconds: {listed}" if listed else "")
         )
     return f"\nMedian cost of an image: {'; '.join(told)}.\n" if told else ""
 

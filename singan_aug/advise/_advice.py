@@ -25,7 +25,7 @@ FEW_MASKS, FEW_A_CLASS, FEW_SURFACES = 20, 25, 10  # images up to which somethin
 class Line:
     """One word of advice."""
 
-    about: str  # bother, preset, start scale, p, confine, live or bank, cost
+    about: str  # bother, preset, start scale, p, live or bank, cost; with masks labels, confine, paste
     say: str
     because: str  # what it rests on: a row of docs/when-it-helps.md or a page of figures
 
@@ -74,15 +74,29 @@ def advise(folder: Path | str, *, composition: Composition | None = None) -> Adv
             f"measured here on {len(sight.examples)} of the images",
         ),
     ]
-    if sight.masks:
+    return Advice(_seen(sight), worth_it, name, DEFAULT_START, p, (*lines, *_of_masks(sight)))
+
+
+def _of_masks(sight: Sight) -> list[Line]:
+    if not sight.masks:
+        return []
+    lines = [
+        Line(
+            "labels",
+            "fit with the masks, which are carried along",
+            "left behind they lost most of the gain (downstream.md: horses)",
+        ),
+        Line("confine", "no", "its variants were not trained on; it keeps the rest to the pixel (confine.md)"),
+    ]
+    if sight.composition == "objects" and sight.masks <= FEW_MASKS:
         lines.append(
             Line(
-                "labels",
-                "fit with the masks, which are carried along",
-                "left behind they lost most of the gain (horses)",
+                "paste",
+                "try SinGANPaste too, beside flips, affine and colour",
+                "pasted figures gained more there than variants (downstream.md: horses128, horses128-paste)",
             )
         )
-    return Advice(_seen(sight), worth_it, name, DEFAULT_START, p, tuple(lines))
+    return lines
 
 
 def _seen(sight: Sight) -> str:
