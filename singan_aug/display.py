@@ -6,6 +6,7 @@ import json
 import time
 import unicodedata
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,8 @@ class Display:
         self._running: dict[Path, TaskID] = {}
         self._shares: dict[Path, float] = {}
         self._waiting: set[Path] = set()
-        self._done = 0
+        self._done = self._failed = 0
+        self._started_sec = time.monotonic()
 
     def __enter__(self) -> Display:
         self._bars.start()
@@ -128,8 +130,9 @@ class Display:
         match event:
             case dataset.Plan():
                 self._waiting = {item.path for item in event.todo}
+                self._started_sec = time.monotonic()
                 if event.todo:
-                    self._overall = self._bars.add_task("all images", total=len(event.todo), state=self._state())
+                    self._overall = self._bars.add_task("all images", total=len(event.todo), state="")
             case dataset.Progress(path, step):
                 if path not in self._running:
                     self._running[path] = self._bars.add_task(printable(path.name), total=1.0, state="")
@@ -148,6 +151,7 @@ class Display:
                     self._bars.remove_task(self._running.pop(path))
                 self._shares.pop(path, None)
                 self._done += path in self._waiting
+                self._failed += status == "failed"
                 if status == "failed":
                     complain(f"{path}: {event.message}")
                 elif event.notes:
@@ -156,11 +160,16 @@ class Display:
 
     def _advance(self) -> None:
         if self._overall is not None:
-            self._lines.show(self._done, len(self._waiting), self._done + sum(self._shares.values()))
-            self._bars.update(self._overall, completed=self._done + sum(self._shares.values()), state=self._state())
+            self._lines.show(self._done, len(self._waiting), self._done + sum(self._shares.values()), self._state())
+            state = f"{self._done}/{len(self._waiting)} images, {self._state()}"
+            self._bars.update(self._overall, completed=self._done + sum(self._shares.values()), state=state)
 
     def _state(self) -> str:
-        return f"{self._done}/{len(self._waiting)} images"
+        """How fast it goes, and what failed."""
+        minutes = (time.monotonic() - self._started_sec) / 60
+        exactly = self._done + sum(self._shares.values())
+        words = [f"{exactly / minutes:.{0 if exactly >= 10 * minutes else 1}f} images a minute"] if exactly else []
+        return ", ".join([*words, *([f"{self._failed} failed"] if self._failed else [])])
 
 
 class _Lines:
@@ -170,7 +179,7 @@ class _Lines:
         self._what, self._percent = what, 0
         self._started_sec = self._told_sec = time.monotonic()
 
-    def show(self, done: int, total: int, exactly: float) -> None:
+    def show(self, done: int, total: int, exactly: float, state: str = "") -> None:
         if _quiet or _err.is_terminal or not total:
             return
         share, now_sec = exactly / total, time.monotonic()
@@ -178,8 +187,15 @@ class _Lines:
         if percent <= self._percent and now_sec - self._told_sec < LINE_SEC:
             return
         self._percent, self._told_sec = percent, now_sec
-        left = duration((now_sec - self._started_sec) * (1 - share) / share) if share else "an unknown time"
-        complain(f"{done} of {total} {self._what} ({percent} %), about {left} left")
+        left_sec = (now_sec - self._started_sec) * (1 - share) / share if share else None
+        left = "" if left_sec is None else f", about {duration(left_sec)} left (until {_clock(left_sec)})"
+        complain(f"{done} of {total} {self._what} ({percent} %){', ' * bool(state)}{state}{left}")
+
+
+def _clock(seconds: float) -> str:
+    """What the clock will show then."""
+    then = datetime.now().astimezone() + timedelta(seconds=seconds)
+    return then.strftime("%H:%M" if seconds < 86400 / 2 else "%a %d %b %H:%M")
 
 
 class ProgressBar:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +21,9 @@ from singan_aug.presets import PRESETS, preset
 from singan_aug.store import Store, open_store
 
 __all__ = ["summarise"]
+
+MANY = 10  # fitted images of which the extremes are shown
+SHOWN = 3
 
 
 @app.command()
@@ -59,6 +65,17 @@ def fit(
             min=0, metavar="SECONDS", help="How long to wait, at the end, for images that other processes have claimed."
         ),
     ] = dataset.WAIT_SEC,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try images again that could not be fitted before.")
+    ] = False,
+    log_json: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append what happens to this file as lines of JSON (docs/fit-log.md).",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
     as_json: AsJson = False,
@@ -75,10 +92,11 @@ def fit(
     check_device(device)
     store = open_store(location)
     if dry_run:
-        _forecast(paths, store, config, masks, jobs, limit, as_json)
+        plan = dataset.plan_dataset(paths, store, config, masks=masks, limit=limit, retry_failed=retry_failed)
+        _forecast(plan, store, config, jobs, as_json)
         return
     started_sec = time.monotonic()
-    with Display() as display:
+    with _told(store, log_json) as notify:
         report = dataset.fit_dataset(
             paths,
             store,
@@ -89,25 +107,46 @@ def fit(
             limit=limit,
             apart=True,
             wait_sec=wait_sec,
-            on_event=display.show,
+            retry_failed=retry_failed,
+            on_event=notify,
         )
+        notify.report = report
     summarise(report, store, time.monotonic() - started_sec, as_json)
     if report.failed or not report.outcomes:
         raise typer.Exit(FAILED)
 
 
-def _forecast(
-    paths: list[Path],
-    store: Store,
-    config: FitConfig,
-    masks: Path | None,
-    jobs: int | None,
-    limit: int | None,
-    as_json: bool,
-) -> None:
+class _Told:
+    """Every event, to whoever shows or writes it."""
+
+    def __init__(self, *listeners: dataset.OnEvent) -> None:
+        self._listeners = listeners
+        self.report: dataset.FitReport | None = None
+
+    def __call__(self, event: dataset.Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+
+@contextmanager
+def _told(store: Store, log_json: Path | None) -> Iterator[_Told]:
+    """Progress, and the log where one is asked for."""
+    if log_json is None:
+        with Display() as display:
+            yield _Told(display.show)
+        return
+    started_sec = time.monotonic()
+    with dataset.JsonLog(log_json, store.location) as log, Display() as display:
+        told = _Told(display.show, log)
+        try:
+            yield told
+        finally:
+            log.end(told.report, time.monotonic() - started_sec)
+
+
+def _forecast(plan: dataset.Plan, store: Store, config: FitConfig, jobs: int | None, as_json: bool) -> None:
     from singan_aug.estimate import estimate  # imports torch
 
-    plan = dataset.plan_dataset(paths, store, config, masks=masks, limit=limit)
     forecast = estimate(plan, config, jobs=jobs)
     sizes = sorted({f"{width}x{height}" for height, width in (item.size for item in plan.todo)})
     failed = [outcome for outcome in plan.known if outcome.status == "failed"]
@@ -156,12 +195,9 @@ def _of_no_image(found: dataset.Plan | dataset.FitReport) -> list[str]:
 
 def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json: bool) -> None:
     """Say what became of the images, for people or for scripts."""
-    counts = {status: len(report.with_status(status)) for status in ("fitted", "present", "duplicate", "failed")}
+    counts = dataset.counts(report.outcomes)
     if as_json:
-        rows = [
-            {"path": str(o.path), "status": o.status, "key": o.key, "message": o.message, "notes": list(o.notes)}
-            for o in report.outcomes
-        ]
+        rows = [{**asdict(outcome), "path": str(outcome.path)} for outcome in report.outcomes]
         extra: dict[str, Any] = {
             "ignored": report.ignored,
             "without_mask": report.without_mask,
@@ -181,5 +217,19 @@ def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json:
     say(f"{', '.join(parts)} in {duration(wall_sec)}; store: {store.location}")
     for clause in _of_no_image(report):
         say(clause)
+    for clause in _extremes(report):
+        say(clause)
     for outcome in report.failed:
         say(f"failed: {outcome.path}: {outcome.message}")
+
+
+def _extremes(report: dataset.FitReport) -> list[str]:
+    """Of a run of many images those that took longest, and those that their pyramids remember worst."""
+    fitted = report.with_status("fitted")
+    if len(fitted) < MANY:
+        return []
+    slow = sorted(fitted, key=lambda outcome: -outcome.process_sec)[:SHOWN]
+    bad = sorted(fitted, key=lambda outcome: -(outcome.reconstruction_rmse or 0.0))[:SHOWN]
+    slowest = ", ".join(f"{outcome.path.name} {duration(outcome.process_sec)}" for outcome in slow)
+    worst = ", ".join(f"{outcome.path.name} {outcome.reconstruction_rmse or 0.0:.3f}" for outcome in bad)
+    return [f"slowest: {slowest}", f"worst reconstructions (error, of the range): {worst}"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from singan_aug.config import FitConfig
 from singan_aug.dataset._events import OnEvent, Outcome, Progress, Todo
-from singan_aug.dataset._processes import Fits
-from singan_aug.errors import ImageError, LabelError, StoreWriteError, is_out_of_memory
+from singan_aug.dataset._processes import Fits, fitted_outcome
+from singan_aug.errors import FitDivergedError, ImageError, LabelError, StoreWriteError, is_out_of_memory
 from singan_aug.images import LoadedImage, Mask, Pixels, map_images, quiet_decoding
 from singan_aug.store import Store, make_key
 
@@ -82,10 +82,13 @@ def _fit_together(
     for item, pixels, mask, result in zip(items, images, masks, fitted, strict=True):
         try:
             if isinstance(result, Exception) or isinstance(pixels, ImageError) or isinstance(mask, ImageError):
+                if isinstance(result, FitDivergedError):
+                    store.failures.note(item.key, str(result))
                 yield Outcome(item.path, "failed", item.key, str(result), item.notes)
                 continue
             store.save(make_key(pixels, config, mask), result, name=item.path.name, source_size=pixels.shape[:2])
-            yield Outcome(item.path, "fitted", item.key, notes=item.notes, process_sec=each_sec)
+            store.failures.forget(item.key)
+            yield fitted_outcome(item, result, each_sec)
         except StoreWriteError as error:
             yield Outcome(item.path, "failed", item.key, str(error), item.notes)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from singan_aug.annotations import MaskSource
 from singan_aug.pyramid.sizes import Size
@@ -14,9 +14,10 @@ from singan_aug.store import Holder
 if TYPE_CHECKING:
     from singan_aug.fitting import FitEvent
 
-__all__ = ["Event", "FitReport", "OnEvent", "Outcome", "Plan", "Progress", "Status", "Todo", "Waiting"]
+__all__ = ["Event", "FitReport", "OnEvent", "Outcome", "Plan", "Progress", "Status", "Todo", "Waiting", "counts"]
 
 Status = Literal["fitted", "present", "duplicate", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Outcome:
     message: str = ""  # why it failed, or which image it equals
     notes: tuple[str, ...] = ()  # what decoding had to convert
     process_sec: float = 0.0
+    reconstruction_rmse: float | None = None  # at the finest scale, of the range; of an image that was fitted now
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,12 @@ class Waiting:
 
     held: tuple[tuple[Path, Holder], ...]
     limit_sec: float
+
+
+def counts(outcomes: Iterable[Outcome]) -> dict[Status, int]:
+    """How many there are of each status."""
+    statuses = [outcome.status for outcome in outcomes]
+    return {status: statuses.count(status) for status in STATUSES}
 
 
 Event = Plan | Progress | Waiting | Outcome

@@ -31,6 +31,7 @@ def fit_dataset(
     limit: int | None = None,  # look at this many images at most
     apart: bool = False,  # in a worker process even where one fit at a time will do
     wait_sec: float = WAIT_SEC,  # at most, for images that other processes are at, when all else is done
+    retry_failed: bool = False,  # also fit images that could not be fitted by an earlier call
     on_event: OnEvent | None = None,
 ) -> FitReport:
     """Fit a pyramid to every image that has none yet, and store it.
@@ -42,7 +43,9 @@ def fit_dataset(
     is tried again alone, and then failed. One that ended this process, since nothing was to be `apart`, is fitted apart
     by the next call. Interrupting loses only the fits under way: what is stored stays, and the same call continues. Two
     calls on one store share the work, each image fitted by one of them; an image that another process has claimed, and
-    still has after `wait_sec`, is failed, and the process named.
+    still has after `wait_sec`, is failed, and the process named. What failed by itself (it diverged, there was not
+    enough memory) is noted in the store, and not tried again before the image or the config has changed, or with
+    `retry_failed`.
 
     `masks` is a folder of mask files or of YOLO polygons, or a COCO file: what an image has there is fitted with it. By
     default masks are looked for beside the images (`images/` and `masks/`, or `NAME_mask.png`), with "none" they are
@@ -58,7 +61,7 @@ def fit_dataset(
     config = config or fast()
     store = open_store(store)
     notify: OnEvent = on_event or (lambda _: None)
-    plan = plan_dataset(paths, store, config, masks=masks, limit=limit)
+    plan = plan_dataset(paths, store, config, masks=masks, limit=limit, retry_failed=retry_failed)
     notify(plan)
     outcomes = list(plan.known)
     for outcome in outcomes:

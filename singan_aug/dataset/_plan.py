@@ -25,12 +25,14 @@ def plan_dataset(
     *,
     masks: Path | str | None = None,
     limit: int | None = None,
+    retry_failed: bool = False,
 ) -> Plan:
     """Decode every image, fingerprint it and look it up. Raises as `annotations.find_masks` does.
 
     `masks` names a folder or an annotation file with the images' masks, as `annotations.find_masks` takes it; by
     default they are looked for beside the images, where pyramids of this config can carry one; "none" takes every file
-    for an image. `limit` bounds how many images are looked at.
+    for an image. `limit` bounds how many images are looked at. Images whose fit failed before, by
+    themselves and not for want of room on the disk, are failed unless they are to be tried again.
     """
     store, config, beside = open_store(store), config or fast(), None
     if str(masks) == "none":
@@ -47,7 +49,7 @@ def plan_dataset(
         beside = Masks({}, beside.not_images)
     of = beside.of
     images = [path for path in found.images if path not in beside.not_images][:limit]
-    looked = map_images(lambda path, image: _look(path, image, of.get(path), store, config), images)
+    looked = map_images(lambda path, image: _look(path, image, of.get(path), store, config, retry_failed), images)
     todo: dict[str, Todo] = {}
     left_out = sum(len(broken) for _, broken in looked)
     known = [Outcome(path, "failed", message=reason) for path, reason in found.unreadable]
@@ -63,7 +65,12 @@ def plan_dataset(
 
 
 def _look(
-    path: Path, image: LoadedImage | ImageError, mask: MaskSource | None, store: Store, config: FitConfig
+    path: Path,
+    image: LoadedImage | ImageError,
+    mask: MaskSource | None,
+    store: Store,
+    config: FitConfig,
+    retry_failed: bool,
 ) -> tuple[Todo | Outcome, tuple[str, ...]]:
     """What there is to do about an image, and the objects that its mask leaves out."""
     if isinstance(image, ImageError):
@@ -75,6 +82,10 @@ def _look(
         notes = (*image.notes, *([f"{counted(len(broken), 'object')} left out: {broken[0]}"] if broken else ()))
         if key in store:
             return Outcome(path, "present", key, notes=notes), broken
+        failure = None if retry_failed else store.failures.of(key)
+        if failure:
+            message = f"{failure[0]} (at {failure[1]}; --retry-failed tries it again)"
+            return Outcome(path, "failed", key, message, notes), broken
         size = working_size((height, width), config)
         refuse_constant(image.pixels)
         return Todo(path, key, size, channels, notes, mask), broken

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 
@@ -26,7 +26,10 @@ from singan_aug.images import load_image, quiet_decoding
 from singan_aug.store import Store, make_key, open_store
 from singan_aug.workers import side_by_side
 
-__all__ = ["Fits", "choose_jobs"]
+if TYPE_CHECKING:
+    from singan_aug.pyramid import Pyramid
+
+__all__ = ["Fits", "choose_jobs", "fitted_outcome"]
 
 WORKER_LOAD = 4e10  # multiply-adds that take longer than starting a worker process and importing torch in it
 POLL_SEC = 0.5  # how often to look whether another process is done with an image
@@ -111,6 +114,7 @@ class Fits:
         left, busy = deque(items), list[Todo]()
         while left:
             for item in self._until_lost(left, busy, 1, apart=True, begun=begun):
+                self._store.failures.note(item.key, KILLED)
                 self._settle(Outcome(item.path, "failed", item.key, KILLED, item.notes))
         return busy
 
@@ -155,19 +159,20 @@ def fit_one(item: Todo, location: str, config: FitConfig, device: str, send: OnE
                 return item, None
             if item.key in store:  # another process finished it since the plan was made
                 return item, Outcome(item.path, "present", item.key, notes=item.notes)
-            process_sec = _fit_and_save(item, store, config, device, send)
-            return item, Outcome(item.path, "fitted", item.key, notes=item.notes, process_sec=process_sec)
-    except (ImageError, LabelError, FitDivergedError, StoreWriteError) as error:
+            return item, _fit_and_save(item, store, config, device, send)
+    except (ImageError, LabelError, StoreWriteError) as error:
+        return item, Outcome(item.path, "failed", item.key, str(error), item.notes)
+    except FitDivergedError as error:
         message = str(error)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         message = "out of memory: use a smaller --max-size, or fewer fits side by side (--jobs)"
+    store.failures.note(item.key, message)
     return item, Outcome(item.path, "failed", item.key, message, item.notes)
 
 
-def _fit_and_save(item: Todo, store: Store, config: FitConfig, device: str, send: OnEvent) -> float:
-    """The process seconds that it took."""
+def _fit_and_save(item: Todo, store: Store, config: FitConfig, device: str, send: OnEvent) -> Outcome:
     from singan_aug.fitting import fit
     from singan_aug.pyramid.threads import one_thread
 
@@ -178,4 +183,11 @@ def _fit_and_save(item: Todo, store: Store, config: FitConfig, device: str, send
         mask = item.mask and item.mask.read(size)
         pyramid = fit(pixels, config, mask=mask, device=device, on_event=lambda e: send(Progress(item.path, e)))
         store.save(make_key(pixels, config, mask), pyramid, name=item.path.name, source_size=size)
-    return time.process_time() - started_sec
+    store.failures.forget(item.key)
+    return fitted_outcome(item, pyramid, time.process_time() - started_sec)
+
+
+def fitted_outcome(item: Todo, pyramid: Pyramid, process_sec: float) -> Outcome:
+    """Of an image that was fitted now."""
+    errors = pyramid.provenance.get("reconstruction_rmse") or [None]
+    return Outcome(item.path, "fitted", item.key, "", item.notes, process_sec, errors[-1])

@@ -14,6 +14,7 @@ from filelock import Timeout
 from singan_aug.config import FitConfig
 from singan_aug.errors import MissingPyramidError, StoreError, StoreWriteError
 from singan_aug.store._catalogue import Broken, Listed, listed_as
+from singan_aug.store._failures import Failures
 from singan_aug.store._key import Key
 from singan_aug.store._manifest import Manifest
 
@@ -39,6 +40,7 @@ class Store(ABC):
     """Pyramids by key. A backend writes five methods; constructing one touches nothing."""
 
     location: str  # what a message calls it and `open_store` takes
+    failures = Failures()  # a backend that can keep notes has its own
 
     @property
     def bank_path(self) -> Path | None:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from singan_aug.errors import StoreWriteError
 from singan_aug.store._base import Holder, writing
-from singan_aug.store._files import listed, make_folder, read_file
+from singan_aug.store._files import listed, make_folder, read_file, write_new
 
 __all__ = ["CLAIM_SEC", "Claims"]
 
@@ -152,8 +152,9 @@ class Claims:
     def _noted(self, key: str) -> Iterator[None]:
         """A note of this process, touched as long as it is at work."""
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        number = _write_new(self._note(key), json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), now))))
-        if number is None:
+        try:
+            number = write_new(self._note(key), json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), now))))
+        except OSError:
             yield  # a full disk: nobody will know who it is
             return
         done = threading.Event()
@@ -165,16 +166,6 @@ class Claims:
             with suppress(OSError):
                 if self._note(key).lstat().st_ino == number:
                     self._note(key).unlink()
-
-
-def _write_new(path: Path, text: str) -> int | None:
-    """A file in place of another, never through a link; its number, or None where it cannot be written."""
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
-            file.write(text)
-            return os.fstat(file.fileno()).st_ino
-    return None
 
 
 def _beat(path: Path, number: int, done: threading.Event) -> None:

@@ -8,6 +8,7 @@
     ROOT/variants.bank                                 variants drawn beforehand, where there are any
     ROOT/partial/KEY.RANDOM/                           being written; safe to delete when nothing runs
     ROOT/claims/KEY.lock, KEY.json                     held by the process that fits KEY; who that is
+    ROOT/failures/KEY.json                             why KEY could not be fitted
     ROOT/derived/NAME                                  made out of the manifests; may be deleted at any time
     ROOT/quarantine/KEY.RANDOM/                        broken entries put aside
 """
@@ -31,6 +32,7 @@ from singan_aug.store._base import Holder, writing
 from singan_aug.store._catalogue import CATALOGUE, Broken, Listed, catalogued
 from singan_aug.store._claims import Claims
 from singan_aug.store._entries import EntryStore, refuse_odd_key, remedy
+from singan_aug.store._failures import Failures
 from singan_aug.store._files import (
     SETTLED_NS,
     changed_ns,
@@ -64,6 +66,7 @@ class DirectoryStore(EntryStore):
         self._listings: dict[str, tuple[int | None, list[str]]] = {}  # of a shard: when it had changed, and its keys
         self._checked: tuple[int, int] | None = None  # when store.json, found right, was written, and its length
         self._claims = Claims(self.root / "claims")
+        self.failures = Failures(self.root / "failures")
 
     @property
     def bank_path(self) -> Path:

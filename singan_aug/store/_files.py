@@ -22,6 +22,7 @@ __all__ = [
     "read_file",
     "refuse_links",
     "sync",
+    "write_new",
     "write_verified",
 ]
 
@@ -103,6 +104,14 @@ def write_verified(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     if path.read_bytes() != data:
         raise OSError(f"{path.name} does not read back as it was written")
+
+
+def write_new(path: Path, text: str) -> int:
+    """A small file in place of another, never through a link; its number."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
+        file.write(text)
+        return os.fstat(file.fileno()).st_ino
 
 
 def sync(folder: Path) -> None:

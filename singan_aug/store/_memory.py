@@ -28,6 +28,7 @@ class MemoryStore(Store):
     def __init__(self, beneath: Store, limit_bytes: int = 256 * 2**20, device: str = "cpu") -> None:
         self.beneath = beneath
         self.location = beneath.location
+        self.failures = beneath.failures
         self.limit_bytes = limit_bytes
         self.device = device
         self._kept: OrderedDict[str, tuple[Pyramid, Manifest, int]] = OrderedDict()
