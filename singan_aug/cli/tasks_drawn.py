@@ -1,4 +1,4 @@
-"""`singan-aug sample`, `interpolate` and `animate`: what a pyramid draws by itself."""
+"""`singan-aug sample`, `super-resolution`, `interpolate` and `animate`: what a pyramid draws by itself."""
 
 from __future__ import annotations
 
@@ -49,6 +49,28 @@ def sample(
     shape = size or "own"
     names = [f"{subject.stem}_sample_{shape}_scale{start_scale}_seed{seed}_{i}" for i in range(variants)]
     write_pictures(subject, made, names, out, force=force, as_json=as_json)
+
+
+@app.command("super-resolution")
+@reported
+def super_resolution(
+    target: Target,
+    factor: Annotated[float, typer.Option(min=1.1, max=16, help="How many times as large.")] = 2.0,
+    seed: Seed = 0,
+    fit_first: FitFirst = False,
+    preset_name: PresetName = None,
+    max_size: MaxSize = None,
+    out: Out = FOLDER,
+    force: Force = False,
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
+    """Super-resolution: IMAGE, as its pyramid holds it, larger and with detail of its own."""
+    from singan_aug import tasks
+
+    subject = subject_of(target, cache, preset_name, max_size, fit_first=fit_first)
+    made = tasks.super_resolution(subject.pyramid, factor, seed=seed)
+    write_pictures(subject, made, [f"{subject.stem}_x{factor:g}"], out, force=force, as_json=as_json)
 
 
 @app.command()

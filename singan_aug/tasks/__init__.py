@@ -7,6 +7,7 @@ them; nothing that is passed in is changed. Pictures come as `draw` gives them: 
 from singan_aug.tasks.animation import animate
 from singan_aug.tasks.clips import save_clip
 from singan_aug.tasks.editing import edit
+from singan_aug.tasks.enlarging import super_resolution
 from singan_aug.tasks.harmonization import harmonize
 from singan_aug.tasks.inpainting import inpaint
 from singan_aug.tasks.interpolation import interpolate
@@ -14,4 +15,15 @@ from singan_aug.tasks.painting import paint
 from singan_aug.tasks.sampling import sample
 from singan_aug.tasks.styling import style
 
-__all__ = ["animate", "edit", "harmonize", "inpaint", "interpolate", "paint", "sample", "save_clip", "style"]
+__all__ = [
+    "animate",
+    "edit",
+    "harmonize",
+    "inpaint",
+    "interpolate",
+    "paint",
+    "sample",
+    "save_clip",
+    "style",
+    "super_resolution",
+]

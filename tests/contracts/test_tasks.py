@@ -25,6 +25,7 @@ from singan_aug.presets import fast
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.copied import region
 from singan_aug.pyramid.generated import networks
+from singan_aug.pyramid.resample import resize
 from tests.conftest import PHOTO_SIZE, copies, make_photo, mixed, quick_paper
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,6 +61,7 @@ WITH_MASK = ("harmonize", "edit", "inpaint")
 # Of each task that needs no other image.
 DRAWN: dict[str, Callable[..., Tensor]] = {
     "sample": lambda pyramid, **options: tasks.sample(pyramid, 1, (36, 70), **options),
+    "super_resolution": lambda pyramid, **options: tasks.super_resolution(pyramid, 1.5, **options),
     "animate": lambda pyramid, **options: tasks.animate(pyramid, frames=12, **options),
     "interpolate": lambda pyramid, seed=0, **options: tasks.interpolate(pyramid, seed, seed + 1, frames=5, **options),
 }
@@ -167,8 +169,9 @@ def test_what_is_drawn_is_what_the_same_arguments_give(task: str, preset: str) -
     first, again, other = (DRAWN[task](pyramid, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert torch.equal(state, torch.get_rng_state())
-    assert not torch.equal(first, other)
-    assert first.shape[1:] == (3, *((36, 70) if task == "sample" else PHOTO_SIZE))
+    if task != "super_resolution" or preset == "generated":  # scales that copy enlarge without noise
+        assert not torch.equal(first, other)
+    assert first.shape[1:] == (3, *{"sample": (36, 70), "super_resolution": (54, 72)}.get(task, PHOTO_SIZE))
     assert first.dtype == torch.float32
     assert 0 <= first.min() < first.max() <= 1
     assert not first.is_inference()
@@ -182,7 +185,7 @@ def test_drawing_leaves_the_pyramid_as_it_is(task: str) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in pyramid.tensors().items())
 
 
-@every_drawn
+@pytest.mark.parametrize("task", ["sample", "animate", "interpolate"])
 def test_drawn_tasks_refuse_a_start_scale_that_there_is_not(task: str) -> None:
     with pytest.raises(StartScaleError, match="expected a start scale"):
         DRAWN[task](_pyramid("copied"), start_scale=9)
@@ -242,12 +245,46 @@ def test_interpolation_ends_at_draws_where_all_is_generated() -> None:
         assert torch.allclose(made[at], draw(pyramid, 1, 1, seed=seed)[0], atol=1e-5)
 
 
+@every_preset
+@pytest.mark.parametrize("factor", [2.0, 3.3])
+def test_what_is_enlarged_is_the_image_once_it_is_small_again(preset: str, factor: float) -> None:
+    pyramid = _pyramid(preset)
+    made = tasks.super_resolution(pyramid, factor)
+    assert made.shape == (1, 3, round(36 * factor), round(48 * factor))
+    source = pixels_to_unit(PHOTO)[None] if preset != "generated" else reconstruct(pyramid)
+    assert (resize(made, pyramid.size) - source).abs().mean() < 0.01
+    bicubic = resize(source, (made.shape[2], made.shape[3])).clamp(0, 1)
+    assert _sharpness(made) > 1.05 * _sharpness(bicubic)
+
+
+def _sharpness(image: Tensor) -> float:
+    return float((image[..., 1:] - image[..., :-1]).abs().mean())
+
+
+def test_detail_of_the_source_comes_back() -> None:
+    large = make_photo(96, 128, seed=3)
+    truth = pixels_to_unit(large)[None]
+    small = resize(truth, (48, 64)).clamp(0, 1)
+    pyramid = fit(small[0], fast())
+    made, bicubic = tasks.super_resolution(pyramid, 2), resize(small, (96, 128))
+    assert (made - truth).square().mean() < 0.9 * (bicubic - truth).square().mean()
+
+
+def test_a_list_is_enlarged_one_by_one() -> None:
+    pyramid, mirrored = _pyramid("copied"), np.ascontiguousarray(PHOTO[:, ::-1])
+    together = tasks.super_resolution(pyramid, 2, [PHOTO, mirrored])
+    assert torch.equal(together[:1], tasks.super_resolution(pyramid, 2))
+    assert torch.equal(together[1:], tasks.super_resolution(pyramid, 2, mirrored))
+
+
 @pytest.mark.parametrize(
     "call",
     [
         lambda pyramid: tasks.sample(pyramid, 0),
         lambda pyramid: tasks.sample(pyramid, 1, (8, 100)),
         lambda pyramid: tasks.sample(pyramid, 1, (16_000, 16_000)),
+        lambda pyramid: tasks.super_resolution(pyramid, 1.0),
+        lambda pyramid: tasks.super_resolution(pyramid, 17),
         lambda pyramid: tasks.animate(pyramid, frames=1),
         lambda pyramid: tasks.animate(pyramid, alpha=0),
         lambda pyramid: tasks.animate(pyramid, beta=1),
@@ -444,6 +481,7 @@ def test_a_command_fits_and_writes_what_the_function_gives(task: str, files: Pat
     ("arguments", "written"),
     [
         (["sample", "photo.png", "--size", "90x40", "-n", "2"], 2),
+        (["super-resolution", "photo.png", "--factor", "2"], 1),
         (["animate", "photo.png", "--frames", "4", "--out", "a.gif"], 1),
         (["interpolate", "photo.png", "--frames", "4", "--out", "deep/i.webp"], 1),
     ],
@@ -453,7 +491,7 @@ def test_what_is_drawn_is_written(arguments: list[str], written: int, files: Pat
     assert _run(files, *arguments, "--fit").exit_code == 0
     made = {path for path in files.rglob("*.*") if path.suffix in (".png", ".gif", ".webp")} - before
     assert len(made) == written
-    size = (90, 40) if arguments[0] == "sample" else (48, 36)
+    size = {"sample": (90, 40), "super-resolution": (96, 72)}.get(arguments[0], (48, 36))
     for path in made:
         with Image.open(path) as picture:
             assert picture.size == size
