@@ -17,7 +17,7 @@ from singan_aug.tasks._inputs import altered, laid_over, like_source, pictures, 
 __all__ = ["edit"]
 
 START = 0.3  # of the way to the finest scale
-HOW = Imitation(passes=(4, 2, 1), nearness=0.3)
+HOW = Imitation(passes=(4, 2, 1), nearness=(0.3, 0.3))
 
 
 def edit(
@@ -36,8 +36,8 @@ def edit(
         edited: that image with parts copied, moved or painted, as `fit` takes images; or a list, one picture for each.
         mask: where it was edited, of the same size: what is over half of the largest value; a list beside a list. By
             default what differs from the fitted image.
-        start_scale: the first scale that redraws, as `draw` takes it; coarser ones change more. By default about a
-            third of the way to the finest.
+        start_scale: the first scale that redraws, as `draw` takes it; coarser ones change more. By default a third
+            of the way to the finest, about.
         edge_px: how far from the mask pixels may change. Beyond, the result is `edited` to the byte.
         seed: of the noise, where scales generate; scales that copy take none.
 

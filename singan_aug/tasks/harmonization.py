@@ -17,8 +17,8 @@ from singan_aug.tasks._inputs import altered, laid_over, like_source, pictures, 
 
 __all__ = ["harmonize"]
 
-START = 0.75  # of the way to the finest scale: the object's shape stays, its texture does not
-HOW = Imitation(passes=(2, 1), nearness=0.02, completeness=0.02, copied=True, settled=False)
+START = 1.0  # of the way to the finest scale: shapes stay, texture does not
+HOW = Imitation(passes=(2, 1), nearness=(0.02, 0.02), completeness=0.02, copied=True, settled=False)
 SOFT_PX = 2.0  # over which the object's own colours end
 SAME = 0.02  # mean difference in [-1, 1] up to which the fitted image holds the object already
 
@@ -43,8 +43,8 @@ def harmonize(
         pasted: that image with the object in it, as `fit` takes images; or a list, one picture for each.
         mask: where the object is, of the same size: what is over half of the largest value; a list beside a list. By
             default what differs from the fitted image.
-        start_scale: the first scale that redraws, as `draw` takes it; finer ones keep more of the object. By default
-            three quarters of the way to the finest.
+        start_scale: the first scale that redraws, as `draw` takes it; coarser ones keep less of the object. By default
+            the finest.
         own_colours: what share of its own colours the object keeps, 0 to 1: a pyramid knows only those of its image.
         edge_px: how far from the mask pixels may change. Beyond, the result is `pasted` to the byte.
         seed: of the noise, where scales generate; scales that copy take none.

@@ -16,7 +16,7 @@ from singan_aug.tasks._inputs import laid_over, like_source, pictures, region_of
 
 __all__ = ["inpaint"]
 
-HOW = Imitation(passes=(20, 5, 2, 1), nearness=0.2, unrest=0.8)
+HOW = Imitation(passes=(20, 5, 2, 1), nearness=(0.2, 0.2), unrest=0.8)
 EDGE_PX = 2  # beyond the mask that are redrawn too: edges of what is to go seldom end with its mask
 
 

@@ -24,7 +24,7 @@ from singan_aug.tasks._entering import redrawn
 
 __all__ = ["sample"]
 
-HOW = Imitation(passes=(4, 2, 1), completeness=5e-3, unrest=0.3)
+HOW = Imitation(passes=(4, 2, 1), nearness=(0.3, 0.0), completeness=5e-3, unrest=0.3)
 PAIRS = 400_000_000  # patches times places that the first search may compare: seconds
 MOST_STRETCH = (3.0, 1.5)  # down and across: scenes have a sky above, and go on to the left and right
 MOST_SIDE_PX = 16_384

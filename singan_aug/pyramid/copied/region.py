@@ -35,9 +35,7 @@ class Imitation:
     """How an image is imitated in patches of the source."""
 
     passes: tuple[int, ...] = (4, 2, 1)  # at the scale where it enters, the next, and all others
-    nearness: float = (
-        0.0  # what a side of the image is worth, in squared difference: patches come from near their place
-    )
+    nearness: tuple[float, float] = (0.0, 0.0)  # what a side, down and across, is worth in squared difference
     completeness: float = ALL_PLACES_ALIKE  # alpha of GPNN; a small one makes use of all of the source
     unrest: float = 0.0  # noise in the first pass, in deviations of the source; it falls to none
     copied: bool = False  # in the end each pixel is copied from one place, in place of a vote: sharper, rougher
@@ -210,10 +208,11 @@ class _Places:
         height, width = image.shape[2:]
         padded = F.pad(image, (self.radius,) * 4, mode="replicate")[0]
         windows = padded.unfold(1, 2 * self.radius + 1, 1).unfold(2, 2 * self.radius + 1, 1)  # a view
+        nearness = image.new_tensor(self.how.nearness).sqrt()
         found = []
         for some in places.split(AT_ONCE_PX):
             rows, columns = some // width, some % width
             patches = windows[:, rows, columns].transpose(0, 1).flatten(1)
-            where = torch.stack([(rows + 0.5) / height, (columns + 0.5) / width], 1) * self.how.nearness**0.5
+            where = torch.stack([(rows + 0.5) / height, (columns + 0.5) / width], 1) * nearness
             found.append(torch.cat([patches @ self.basis.flatten(1).T, where], 1))
         return torch.cat(found) if found else image.new_zeros(0, len(self.basis) + 2)
