@@ -62,13 +62,13 @@ def super_resolution(
     max_size: MaxSize = None,
     out: Out = FOLDER,
     force: Force = False,
-    cache: Cache = None,
+    location: Location = None,
     as_json: AsJson = False,
 ) -> None:
     """Super-resolution: IMAGE, as its pyramid holds it, larger and with detail of its own."""
     from singan_aug import tasks
 
-    subject = subject_of(target, cache, preset_name, max_size, fit_first=fit_first)
+    subject = subject_of(target, location, preset_name, max_size, fit_first=fit_first)
     made = tasks.super_resolution(subject.pyramid, factor, seed=seed)
     write_pictures(subject, made, [f"{subject.stem}_x{factor:g}"], out, force=force, as_json=as_json)
 
