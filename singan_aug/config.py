@@ -29,6 +29,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from singan_aug.errors import ConfigError
 
 __all__ = [
+    "MOST_PX",
+    "MOST_SEED",
     "Copied",
     "FitConfig",
     "Generated",
@@ -42,7 +44,8 @@ __all__ = [
 
 # All numbers are bounded: a config may come out of a stranger's store, and draws are made with it.
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
-Side = Annotated[int, Field(ge=8, le=65_536)]  # in pixels
+MOST_PX, MOST_SEED = 65_536, 2**63 - 1
+Side = Annotated[int, Field(ge=8, le=MOST_PX)]  # in pixels
 Width = Annotated[int, Field(ge=1, le=4096)]  # channels
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
@@ -225,7 +228,7 @@ class FitConfig(Part):
     sizes: Sizes = Sizes()
     generated: Generated | None = None
     copied: Copied | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 0
 
     def ruled_out(self) -> Mapping[str, str]:
         """Nothing is searched for where nothing is generated."""

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
-from torchvision.utils import save_image
+from torchvision.utils import make_grid
 
 from singan_aug.config import FitConfig
 from singan_aug.dataset import FitReport, OnEvent, find_images, fit_dataset
-from singan_aug.images import load_image
+from singan_aug.images import load_image, unit_to_pil
 from singan_aug.report import contact_sheet
 from singan_aug.store import Store, make_key
 from singan_aug.transforms.torchvision import SinGANAugment
@@ -31,8 +31,8 @@ class DemoResult:
     """What the demo made."""
 
     report: FitReport
-    sheet: Path  # source, reconstruction and variants at each start scale
-    batch: Path  # one batch of the DataLoader
+    sheet: Image.Image  # source, reconstruction and variants at each start scale
+    batch: Image.Image  # one batch of the DataLoader
 
 
 class _Photos(Dataset[Tensor]):
@@ -50,25 +50,22 @@ class _Photos(Dataset[Tensor]):
 
 
 def run_demo(
-    out: Path, store: Store, config: FitConfig, *, jobs: int | None = None, on_event: OnEvent | None = None
+    store: Store, config: FitConfig, *, jobs: int | None = None, on_event: OnEvent | None = None
 ) -> DemoResult:
-    """Fit the packaged photos into `store`, draw from them in a pipeline, write two pictures into the folder `out`.
+    """Fit the packaged photos into `store`, and draw from them in a pipeline: the same pictures each time.
 
-    Raises what `fit_dataset` raises, and OSError where `out` cannot be written.
+    Raises what `fit_dataset` raises.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    sheet, batch = out / "contact-sheet.png", out / "batch.png"
     with as_file(files("singan_aug") / "photos") as folder:
         paths = list(find_images([folder]).images)
         report = fit_dataset(paths, store, config, jobs=jobs, on_event=on_event)
-        augment = SinGANAugment(start_scale=START_SCALE, store=store.location, config=config, p=1.0)
+        augment = SinGANAugment(start_scale=START_SCALE, store=store.location, config=config, p=1.0, seed=0)
         to_tensor = [v2.ToImage(), v2.Resize((BATCH_PX, BATCH_PX)), v2.ToDtype(torch.float32, scale=True)]
         pipeline = v2.Compose([augment, *to_tensor])
         loader = DataLoader(_Photos(paths, pipeline), batch_size=len(paths), num_workers=2)
-        save_image(next(iter(loader)), batch)
+        batch = unit_to_pil(make_grid(next(iter(loader))))
         entries = []
         for path in paths:
             pyramid = store.load(str(make_key(load_image(path).pixels, config)))
             entries.append((path.name, Image.open(path).convert("RGB"), pyramid))
-        contact_sheet(entries).save(sheet)
-    return DemoResult(report, sheet, batch)
+    return DemoResult(report, contact_sheet(entries), batch)

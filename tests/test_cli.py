@@ -926,3 +926,26 @@ def test_ctrl_c_while_the_workers_start_ends_cleanly(photos: Path, tmp_path: Pat
     assert code == 130, output
     assert "interrupted" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["preview", "{photo}", "--out", "{there}"],
+        ["report", "{store}", "--out", "{there}"],
+        ["report", "{store}", "--out", "{new}", "--table", "{there}"],
+        ["study", "{photo}", "{photo}", "--out", "{there}"],
+        ["show", "{photo}", "--sheet", "{there}", "--store", "{store}"],
+    ],
+)
+def test_no_command_writes_over_another_file(
+    command: list[str], fitted: DirectoryStore, photos: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "there"
+    there.write_text("mine")
+    places = {"photo": photos / "red fox.png", "store": fitted.root, "there": there, "new": tmp_path / "new"}
+    result = _run(*(word.format(**places) for word in command))
+    assert result.exit_code == 2
+    assert f"{there} is there already" in result.stderr
+    assert there.read_text() == "mine"
+    assert not (tmp_path / "new").exists()

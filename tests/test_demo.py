@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult, li
     root = tmp_path_factory.mktemp("demo")
     events: list[Event] = []
     store = DirectoryStore(root / "store")
-    return root, run_demo(root / "out" / "deep", store, TINY, jobs=1, on_event=events.append), events
+    return root, run_demo(store, TINY, jobs=1, on_event=events.append), events
 
 
 def test_every_photo_is_fitted_into_the_store(made: tuple[Path, DemoResult, list[Event]]) -> None:
@@ -84,27 +84,25 @@ def test_progress_is_reported(made: tuple[Path, DemoResult, list[Event]]) -> Non
         assert {event.path.name for event in events if isinstance(event, kind)} == {path.name for path in _photos()}
 
 
-def test_both_pictures_are_written_into_the_folder(made: tuple[Path, DemoResult, list[Event]]) -> None:
-    root, result, _ = made
-    assert {path.name for path in (root / "out" / "deep").iterdir()} == {result.sheet.name, result.batch.name}
-    for path in (result.sheet, result.batch):
-        with Image.open(path) as picture:
-            assert (picture.format, picture.mode) == ("PNG", "RGB")
-            assert len(set(picture.resize((64, 64)).tobytes())) > 30  # a picture, not a blank page
+def test_both_are_pictures(made: tuple[Path, DemoResult, list[Event]]) -> None:
+    _, result, _ = made
+    for picture in (result.sheet, result.batch):
+        assert picture.mode == "RGB"
+        assert len(set(picture.resize((64, 64)).tobytes())) > 30  # not a blank page
 
 
 def test_the_batch_shows_every_photo(made: tuple[Path, DemoResult, list[Event]]) -> None:
     _, result, _ = made
-    with Image.open(result.batch) as picture:
-        cells = (picture.width // BATCH_PX) * (picture.height // BATCH_PX)
+    cells = (result.batch.width // BATCH_PX) * (result.batch.height // BATCH_PX)
     assert cells == len(_photos())
 
 
-def test_a_second_demo_fits_nothing_and_shows_the_same_sheet(made: tuple[Path, DemoResult, list[Event]]) -> None:
+def test_a_second_demo_fits_nothing_and_shows_the_same_pictures(made: tuple[Path, DemoResult, list[Event]]) -> None:
     root, result, _ = made
-    again = run_demo(root / "again", DirectoryStore(root / "store"), TINY, jobs=1)
+    again = run_demo(DirectoryStore(root / "store"), TINY, jobs=1)
     assert {outcome.status for outcome in again.report.outcomes} == {"present"}
-    assert again.sheet.read_bytes() == result.sheet.read_bytes()
+    assert again.sheet.tobytes() == result.sheet.tobytes()
+    assert again.batch.tobytes() == result.batch.tobytes()
 
 
 def test_the_command_says_where_the_pictures_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +112,18 @@ def test_the_command_says_where_the_pictures_are(tmp_path: Path, monkeypatch: py
     assert (result.exit_code, result.exception) == (0, None)
     for name in ("contact-sheet.png", "batch.png"):
         assert str(Path("singan-aug-demo") / name) in result.stdout
-        assert (tmp_path / "singan-aug-demo" / name).is_file()
+        with Image.open(tmp_path / "singan-aug-demo" / name) as picture:
+            assert (picture.format, picture.mode) == ("PNG", "RGB")
     assert len(list(DirectoryStore(tmp_path / "singan-aug-demo" / "store").keys())) == len(_photos())
+    assert CliRunner().invoke(app, ["demo", "--jobs", "1"]).exit_code == 0  # once more, over what it wrote itself
+    own = tmp_path / "singan-aug-demo" / "batch.png"
+    own.write_text("mine")
+    refused = CliRunner().invoke(app, ["demo", "--jobs", "1"])
+    assert refused.exit_code == 2
+    assert "batch.png is there already, and is another file" in refused.stderr
+    assert own.read_text() == "mine"
+    assert CliRunner().invoke(app, ["demo", "--jobs", "1", "--force"]).exit_code == 0
+    assert own.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_that_cannot_be_made_is_one_line_and_exit_code_1(

@@ -888,9 +888,9 @@ def test_nothing_is_pickled_into_or_out_of_a_file(path: Path) -> None:
 
 
 def _loads_arrays_alone(tree: ast.AST) -> set[ast.AST]:
-    """The functions of calls as `np.load(file, allow_pickle=False)`."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return {call.func for call in calls if "allow_pickle=False" in map(ast.unparse, call.keywords)}
+    """The functions of calls as `np.load(file, allow_pickle=False)`, with nothing else beside it."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "np.load"]
+    return {call.func for call in calls if [*map(ast.unparse, call.keywords)] == ["allow_pickle=False"]}
 
 
 def test_published_weights_are_loaded_as_tensors_alone_and_after_their_checksum() -> None:

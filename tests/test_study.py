@@ -302,7 +302,7 @@ def test_files_that_are_no_answers(tmp_path: Path) -> None:
     other.write_bytes(b"\xff\xfe\x00\x9f")
     with pytest.raises(ConfigError, match="another kind of file"):
         read_answers([other])
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="no such file"):
         read_answers([tmp_path / "nowhere.csv"])
     with pytest.raises(ConfigError, match=r"wrong.csv, line 2: expected an answer"):
         read_answers([_written(tmp_path / "wrong.csv", [_row("p", 0, True, exposure_ms="long")])])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from singan_aug.annotations import find_masks
 from singan_aug.dataset import find_images
-from singan_aug.errors import ImageError
+from singan_aug.errors import ConfigError, ImageError
 from singan_aug.images import Mask, Pixels, is_grey, load_image, quiet_decoding, resize_pixels
 
 __all__ = ["COMPOSITIONS", "Composition", "Sight", "look"]
@@ -51,10 +51,11 @@ def look(folder: Path, *, composition: Composition | None = None, examples: int 
     The composition, where it is not given, is a guess: fixed where images of a class correlate at a small size, thin
     structures or objects by how wide what masks show is, surfaces where all images are grey, else objects.
 
-    Raises `ImageError` where there are no images that can be read, and what `find_masks` raises.
+    Raises `ConfigError` where there is no such folder, `ImageError` where there are no images that can be read, and
+    what `find_masks` raises.
     """
     if not folder.is_dir():
-        raise ImageError(f"expected a folder of images, got {folder}, which is none")
+        raise ConfigError(f"expected a folder of images, got {folder}: there is no such folder")
     found = find_images([folder]).images
     masks = find_masks(found, [folder], _annotations(folder))
     images = [path for path in found if path not in masks.not_images]

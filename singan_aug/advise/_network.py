@@ -56,7 +56,7 @@ def check_network(
         for height, width in sizes:
             wanted = (2, 1, height, width) if masks else (2, outputs)
             try:
-                found: Any = network(torch.zeros(2, channels, height, width))
+                found: Any = network(torch.zeros(2, channels, height, width, dtype=torch.float32, device="cpu"))
             except (RuntimeError, ValueError, TypeError, AssertionError) as error:
                 told = str(error).strip().partition("\n")[0]
                 raise ConfigError(

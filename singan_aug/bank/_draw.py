@@ -224,7 +224,9 @@ def _layout(store: Store, spec: BankSpec) -> tuple[list[Entry], list[tuple[str, 
             broken.add(key)
             failed.append((key, str(error)))
     if not entries and not failed:
-        raise MissingPyramidError(f"there are no pyramids in {store.location}: fit images with `singan-aug fit` first")
+        raise MissingPyramidError(
+            f"there are no pyramids in {store.location}: fit images with `{store.command('fit', 'FOLDER')}` first"
+        )
     if not entries and lacking:
         raise lacking
     if before is not None and before.spec.draws_as(spec):  # what cannot be read today may be restored tomorrow

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import struct
 import threading
 import weakref
@@ -165,8 +166,8 @@ class BankFile:
             intact = False
         if not intact:
             raise CorruptPyramidError(
-                f"{path}: not a bank that this package wrote, or truncated: remove it with `singan-aug bank --rm` and "
-                "draw it again"
+                f"{path}: not a bank that this package wrote, or truncated: remove it with "
+                f"`{shlex.join(['singan-aug', 'bank', '--rm', '--store', str(path.parent)])}` and draw it again"
             )
 
     def _read_head(self) -> tuple[bytes, dict[str, Any], bytes]:

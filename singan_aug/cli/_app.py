@@ -15,6 +15,7 @@ import typer
 
 from singan_aug._version import __version__
 from singan_aug.cli._usage import USAGE, OneLineUsage, interrupted_code
+from singan_aug.config import MOST_SEED
 from singan_aug.display import be_quiet, complain, say
 from singan_aug.errors import (
     ConfigError,
@@ -128,7 +129,9 @@ Jobs = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before several things are deleted or dropped.")]
-Seed = Annotated[int, typer.Option(min=0, help="Another seed, another result; the same seed, the same result.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=MOST_SEED, help="Another seed, another result; the same seed, the same result.")
+]
 Target = Annotated[
     str,
     typer.Argument(
@@ -229,13 +232,13 @@ def find_pyramid(store: Store, target: str) -> tuple[Manifest, int]:
         latest = store.latest(identity.digest)
         if latest is None:
             raise MissingPyramidError(
-                f"no pyramid for {target} in {store.location}: fit it with `singan-aug fit {target}`"
+                f"no pyramid for {target} in {store.location}: fit it with `{store.command('fit', target)}`"
             )
         return store.manifest(latest), identity.turn_code
     if not target or not _LIKE_A_KEY.fullmatch(target):
         raise ConfigError(
             f"expected an image file or the first digits of a key, got {target!r}: there is no such file, and "
-            "`singan-aug ls` lists the keys"
+            f"`{store.command('ls')}` lists the keys"
         )
     manifest = store.manifest(key_named(store, target))
     return manifest, manifest.turn_code
@@ -249,7 +252,7 @@ def key_named(store: Store, digits: str) -> str:
     if not keys:
         raise MissingPyramidError(
             f"expected the first digits of a key, got {digits!r}: no pyramid in {store.location} begins so; "
-            "`singan-aug ls` lists them"
+            f"`{store.command('ls')}` lists them"
         )
     shown = [f"{short} ({_name_of(store, key)})" for key, short in list(abbreviated(keys))[:4]]
     more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ import numpy as np
 import typer
 
 from singan_aug.cli._app import existing_store, find_pyramid, loaded
-from singan_aug.cli.draw import safe_stem, write_new
+from singan_aug.cli._output import as_png, write_new
+from singan_aug.cli.draw import safe_stem
+from singan_aug.config import MOST_PX
 from singan_aug.display import say, show_json
 from singan_aug.errors import ConfigError, MissingPyramidError
 from singan_aug.images import inverse_turn, turn_between, turn_pixels, unit_to_pil
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FitFirst",
-    "Force",
     "MaxSize",
     "Out",
     "PresetName",
@@ -53,7 +53,10 @@ PresetName = Annotated[
 MaxSize = Annotated[
     int | None,
     typer.Option(
-        min=25, help="With --fit: long side in pixels, as for `fit`. Default: the preset's 250.", show_default=False
+        min=25,
+        max=MOST_PX,
+        help="With --fit: long side in pixels, as for `fit`. Default: the preset's 250.",
+        show_default=False,
     ),
 ]
 Start = Annotated[
@@ -65,7 +68,6 @@ Start = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder for the files.")]
-Force = Annotated[bool, typer.Option("--force", help="Write over other files of these names.")]
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,8 @@ def write_pictures(
     paths = [out / f"{name}.png" for name in names]
     if len(set(paths)) < len(paths):
         raise ConfigError(f"expected inputs of different names, got {', '.join(names)}: rename one")
-    files = {}
-    for path, picture in zip(paths, subject.back(pictures), strict=True):
-        file = io.BytesIO()
-        unit_to_pil(picture).save(file, format="PNG")
-        files[path] = file.getvalue()
-    write_new(files, force=force)
+    held = subject.back(pictures)
+    write_new({path: as_png(unit_to_pil(picture)) for path, picture in zip(paths, held, strict=True)}, force=force)
     if as_json:
         show_json([str(path) for path in paths])
     else:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from PIL import Image
 
 from singan_aug.cli._app import (
     CONFINE_HELP,
@@ -24,6 +21,7 @@ from singan_aug.cli._app import (
     find_pyramid,
     reported,
 )
+from singan_aug.cli._output import Force, as_png, write_new
 from singan_aug.display import printable, say, show_json
 from singan_aug.errors import ConfigError
 from singan_aug.images import mask_to_pil, turn_between, unit_to_pil
@@ -31,7 +29,7 @@ from singan_aug.pyramid.confine import MARGIN_PX, Confinement
 from singan_aug.pyramid.sizes import DEFAULT_START, read_start_scale
 from singan_aug.store import Manifest
 
-__all__ = ["safe_stem", "write_new"]
+__all__ = ["safe_stem"]
 
 
 @app.command()
@@ -53,7 +51,7 @@ def draw(
     confine: Annotated[ConfineTo, typer.Option(help=CONFINE_HELP)] = ConfineTo.none,
     confine_margin_px: ConfineMarginPx = MARGIN_PX,
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("variants"),
-    force: Annotated[bool, typer.Option("--force", help="Write over other files of these names.")] = False,
+    force: Force = False,
     location: Location = None,
     as_json: AsJson = False,
 ) -> None:
@@ -81,10 +79,10 @@ def draw(
         masks = pyramid.carried_mask(torch.stack([each.field for each in made]))
     drawn = turn_between(images, manifest.turn_code, turn_code)
     paths = [out / f"{safe_stem(manifest)}_scale{start_scale}_seed{seed}_{i}.png" for i in range(variants)]
-    files = {path: _png(unit_to_pil(image)) for path, image in zip(paths, drawn, strict=True)}
+    files = {path: as_png(unit_to_pil(image)) for path, image in zip(paths, drawn, strict=True)}
     if masks is not None:
         for path, mask in zip(paths, turn_between(masks, manifest.turn_code, turn_code), strict=True):
-            files[path.with_stem(f"{path.stem}_mask")] = _png(mask_to_pil(mask.numpy()))
+            files[path.with_stem(f"{path.stem}_mask")] = as_png(mask_to_pil(mask.numpy()))
     write_new(files, force=force)
     if as_json:
         show_json([str(path) for path in paths])
@@ -97,25 +95,6 @@ def safe_stem(manifest: Manifest) -> str:
     stem = Path(manifest.name.replace("\\", "/")).stem
     kept = printable("".join("_" if char in '/:*?"<>|' else char for char in stem)).replace("\\", "_")
     return kept[:80].strip(". ") or manifest.key
-
-
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format="PNG")
-    return file.getvalue()
-
-
-def write_new(files: Mapping[Path, bytes], *, force: bool) -> None:
-    """Write all of them, or none where one would replace another file, unless `force` says so; never through a link."""
-    for path, data in files.items():
-        there = path.is_symlink() or path.exists()
-        if there and not force and (path.is_symlink() or not path.is_file() or path.read_bytes() != data):
-            raise ConfigError(f"{path} is there already, and is another file: name another place, or add --force")
-    for path, data in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_symlink():
-            path.unlink()
-        path.write_bytes(data)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ import typer
 from singan_aug import dataset
 from singan_aug.annotations import counted
 from singan_aug.cli._app import FAILED, AsJson, Device, DryRun, Jobs, Location, Quiet, Seed, app, check_device, reported
-from singan_aug.config import FitConfig
+from singan_aug.config import MOST_PX, FitConfig
 from singan_aug.display import Display, complain, duration, file_size, say, show_json
 from singan_aug.errors import ConfigError
 from singan_aug.presets import PRESETS, preset
@@ -49,6 +49,7 @@ def fit(
         int | None,
         typer.Option(
             min=25,
+            max=MOST_PX,
             help="Long side in pixels at which images are fitted. Default: the preset's 250.",
             show_default=False,
         ),

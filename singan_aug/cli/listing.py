@@ -13,7 +13,7 @@ import typer
 from singan_aug.bank import Bank
 from singan_aug.cli._app import FAILED, AsJson, Location, Target, app, existing_store, find_pyramid, loaded, reported
 from singan_aug.cli._describe import preset_words
-from singan_aug.cli.draw import write_new
+from singan_aug.cli._output import Force, as_png, write_new
 from singan_aug.display import complain, file_size, printable, say, show_json, show_json_rows, show_table
 from singan_aug.errors import StoreError
 from singan_aug.images import pixels_to_pil
@@ -136,7 +136,7 @@ def show(
             show_default=False,
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over the file that --sheet names.")] = False,
+    force: Force = False,
     location: Location = None,
     as_json: AsJson = False,
 ) -> None:
@@ -165,14 +165,11 @@ def show(
 
 
 def _write_sheet(store: Store, manifest: Manifest, target: str, sheet: Path, *, force: bool) -> None:
-    import io
-
     from singan_aug.report import contact_sheet
 
     source = pixels_to_pil(loaded(target)) if Path(target).exists() else None
-    file = io.BytesIO()
-    contact_sheet([(printable(manifest.name), source, store.load(manifest.key))]).save(file, format="PNG")
-    write_new({sheet: file.getvalue()}, force=force)
+    made = contact_sheet([(printable(manifest.name), source, store.load(manifest.key))])
+    write_new({sheet: as_png(made)}, force=force)
 
 
 def _show_scales(store: Store, manifest: Manifest) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from singan_aug.cli._app import FAILED, Seed, app, reported
+from singan_aug.cli._output import Force, as_png, refuse_existing, write_new
+from singan_aug.config import MOST_PX
 from singan_aug.display import complain, say
 from singan_aug.errors import ConfigError
 from singan_aug.presets import PRESETS, preset
@@ -31,13 +33,17 @@ def preview(
     limit: Annotated[int, typer.Option(help="Show this many images at most.")] = 4,
     max_size: Annotated[
         int | None,
-        typer.Option(min=25, help="Long side in pixels at which to fit. Default: the preset's.", show_default=False),
+        typer.Option(
+            min=25, max=MOST_PX, help="Long side in pixels at which to fit. Default: the preset's.", show_default=False
+        ),
     ] = None,
     seed: Seed = 0,
+    force: Force = False,
 ) -> None:
     """Show what training would get of a few of your images, before you fit all of them. Nothing is stored."""
     if not folder.exists():
         raise ConfigError(f"expected a folder of images, got {folder}: there is no such folder")
+    refuse_existing(out, force=force)
     from singan_aug.preview import make_preview
 
     changes: dict[str, Any] = {"seed": seed} | ({"finest_px": max_size} if max_size is not None else {})
@@ -52,7 +58,7 @@ def preview(
     )
     for path, why in made.failed:
         complain(f"{path}: {why}")
-    made.picture.save(out, format="PNG")
+    write_new({out: as_png(made.picture)}, force=force)
     say(str(out))
     if made.failed:
         raise typer.Exit(FAILED)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from singan_aug.cli._app import FAILED, Jobs, Seed, app, reported
+from singan_aug.cli._output import Force, refuse_existing, write_new
 from singan_aug.cli.score import weights_folder
 from singan_aug.display import ProgressBar, complain, file_size, say
 from singan_aug.errors import ConfigError
@@ -46,10 +47,12 @@ def report(
     limit: Annotated[int | None, typer.Option(min=1, help="Pyramids at most.", show_default=False)] = None,
     seed: Seed = 0,
     jobs: Jobs = None,
+    force: Force = False,
 ) -> None:
     """Write one HTML file of a store: every image with variants and measures at each start scale, failures on top."""
     if store is not None and not store.is_dir():
         raise ConfigError(f"expected the folder of a store, got {store}: there is no such folder")
+    refuse_existing(out, table, force=force)
     from singan_aug.dataset import find_images
     from singan_aug.report import make_report
 
@@ -70,7 +73,7 @@ def report(
             jobs=jobs,
             on_entry=bar.show,
         )
-    out.write_text(made.html, encoding="utf-8")
+    write_new({out: made.html.encode()}, force=force)
     if table is not None:
         made.write_table(table)
     for what, why in made.failed:

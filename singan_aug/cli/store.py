@@ -130,7 +130,8 @@ def _verify_bank(store: Store) -> tuple[str, str]:
         whole, _, broken = bank.check()
     except StoreError as error:
         return "and 0 variants of the bank ", str(error)
-    message = f"the bank: {broken} variants are broken: draw them again with `singan-aug bank`" if broken else ""
+    remedy = f"draw them again with `{store.command('bank')}`"
+    message = f"the bank: {broken} variants are broken: {remedy}" if broken else ""
     return f"and {whole} of {whole + broken} variants of the bank ", message
 
 

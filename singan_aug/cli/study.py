@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from singan_aug.cli._app import AsJson, Seed, app, reported
+from singan_aug.cli._output import Force, refuse_existing, write_new
 from singan_aug.display import complain, file_size, say, show_json, show_table
 from singan_aug.errors import ConfigError
 
@@ -39,11 +40,13 @@ def page(
     exposure: Annotated[float, typer.Option(help="Seconds for which each image is shown.")] = 1.0,
     max_size: Annotated[int, typer.Option(help="Long side in pixels to which larger images are shrunk.")] = 512,
     seed: Seed = 0,
+    force: Force = False,
 ) -> None:
     """Write one HTML file that asks people which images are fake. It needs no network and no server."""
     for path in (real, fake):
         if not path.exists():
             raise ConfigError(f"expected an image or a folder of them, got {path}: there is no such file or folder")
+    refuse_existing(out, force=force)
     from singan_aug.metrics.pairing import pair_files
     from singan_aug.study import make_study
 
@@ -51,7 +54,7 @@ def page(
     for path in alone:
         complain(f"{path} belongs to no image of {real}: left out")
     made = make_study(pairs, trials=trials, exposure_sec=exposure, max_px=max_size, seed=seed)
-    out.write_text(made.html, encoding="utf-8")
+    write_new({out: made.html.encode()}, force=force)
     if made.paired_trials < trials or made.unpaired_trials < 2 * trials:
         complain(
             f"{len(pairs)} real images have fakes: fewer trials than asked for. Two images: {made.paired_trials} of "

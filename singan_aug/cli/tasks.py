@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from singan_aug.cli._app import AsJson, Location, Seed, Target, app, reported
+from singan_aug.cli._output import Force
 from singan_aug.cli._pictures import (
     FitFirst,
-    Force,
     MaxSize,
     Out,
     PresetName,

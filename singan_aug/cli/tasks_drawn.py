@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from singan_aug.cli._app import AsJson, Location, Seed, Target, app, reported
-from singan_aug.cli._pictures import FitFirst, Force, MaxSize, Out, PresetName, Subject, subject_of, write_pictures
-from singan_aug.cli.draw import parse_size, write_new
+from singan_aug.cli._output import Force, write_new
+from singan_aug.cli._pictures import FitFirst, MaxSize, Out, PresetName, Subject, subject_of, write_pictures
+from singan_aug.cli.draw import parse_size
 from singan_aug.display import file_size, say, show_json
 from singan_aug.pyramid.sizes import read_start_scale
 

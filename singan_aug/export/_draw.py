@@ -82,12 +82,12 @@ class _Draw(Carrier):
         size = self._manifest.scale_sizes[-1]
         first = layout_start_scale(moved, size)
         choose = (
-            "no start scale of its pyramid keeps the layout" if first is None else f"use --start-scale {first} or finer"
+            f"no start scale of its pyramid keeps the layout, so {else_do}"
+            if first is None
+            else f"use --start-scale {first} or finer, or {else_do}"
         )
         far = f"{moved[self._start]:.0f} of {min(size)} px" if moved else "it is not known how far"
-        return LabelError(
-            f"{what} cannot follow start scale {self._start}, which moves things ({far}): {choose}, or {else_do}"
-        )
+        return LabelError(f"{what} cannot follow start scale {self._start}, which moves things ({far}): {choose}")
 
 
 @one_thread()

@@ -64,15 +64,18 @@ def export_dataset(
     store = open_store(store)
     notify = on_event or (lambda _: None)
     _check_places(folder, out)
+    if annotations is not None and not Path(annotations).exists():
+        raise ConfigError(f"expected a COCO file, got {annotations}: there is no such file")
     found = find_images([folder])
     dataset = Dataset(folder, found.images, tuple(path for path in found.others if path.is_file()))
     name, source = open_layout(layout, dataset, None if annotations is None else Path(annotations))
     settings = replace(settings, layout=name)
-    keys = dict(zip(source.images, map_images(lambda _, image: _key_of(image, store), source.images), strict=True))
+    found_keys = map_images(lambda path, image: _key_of(path, image, store), source.images)
+    keys = dict(zip(source.images, found_keys, strict=True))
     if not any(isinstance(key, str) for key in keys.values()):
         raise MissingPyramidError(
             f"no pyramid for any of the {len(keys)} images of {folder} in {store.location}: fit them first with "
-            f"`singan-aug fit {folder} --store {store.location}`"
+            f"`{store.command('fit', folder)}`"
         )
     for image in source.images:
         refuse_links(out, image.relative_to(folder))
@@ -135,8 +138,7 @@ def _sort_out(
         elif isinstance(key, MissingPyramidError) and image.parent not in fitted:
             known[image] = Exported(image, "copied")
         elif not isinstance(key, str):
-            remedy = f"; fit it with `singan-aug fit {image}`" if isinstance(key, MissingPyramidError) else ""
-            known[image] = Exported(image, "failed", f"{key}{remedy}")
+            known[image] = Exported(image, "failed", str(key))
         else:
             try:
                 labels = layout.labels(image)
@@ -150,7 +152,7 @@ def _sort_out(
     return todo, known
 
 
-def _key_of(image: Any, store: Store) -> str | SinGANAugError:
+def _key_of(path: Path, image: Any, store: Store) -> str | SinGANAugError:
     """The key of the pyramid that was fitted last to a decoded image, or why there is none."""
     if isinstance(image, SinGANAugError):
         return image
@@ -158,7 +160,7 @@ def _key_of(image: Any, store: Store) -> str | SinGANAugError:
         latest = store.latest(fingerprint(image.pixels).digest)
     except SinGANAugError as error:
         return error
-    return latest or MissingPyramidError(f"no pyramid in {store.location}")
+    return latest or MissingPyramidError(f"no pyramid in {store.location}; fit it with `{store.command('fit', path)}`")
 
 
 def _copy_originals(image: Path, layout: Layout, out: Path, settings: Settings, force: bool) -> None:

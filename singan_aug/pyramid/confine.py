@@ -126,7 +126,7 @@ def object_of(pyramid: Pyramid) -> Tensor:
             "expected a mask to confine to, got none: give it in one call with its image, or fit images with their "
             "masks (`singan-aug fit --masks`)"
         )
-    values = torch.tensor(pyramid.mask_values, device=pyramid.mask.device)
+    values = torch.tensor(pyramid.mask_values, dtype=torch.int64, device=pyramid.mask.device)
     return values[pyramid.mask.long()] > 0
 
 

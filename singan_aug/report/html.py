@@ -77,7 +77,7 @@ def make_report(
         Networks.load(weights)  # here, so that what is wrong is told once
     sources, failed = _sources(store, images)
     if not sources and not failed:
-        raise MissingPyramidError(f"no pyramids in {store.location}: fit some with `singan-aug fit`")
+        raise MissingPyramidError(f"no pyramids in {store.location}: fit some with `{store.command('fit', 'FOLDER')}`")
     sources = sources[:limit]
     count = max(1, len(sources))
     look = Look(variants or (4 if count <= 200 else 2), seed, weights, min(ENTRY_BYTES, PAGE_BYTES // count))
@@ -108,7 +108,7 @@ def _sources(
                 digest = fingerprint(load_image(path).pixels).digest
             key = store.latest(digest)
             if key is None:
-                failed.append((str(path), f"no pyramid in the store: fit it with `singan-aug fit {path}`"))
+                failed.append((str(path), f"no pyramid in the store: fit it with `{store.command('fit', path)}`"))
             else:
                 sources.setdefault(key, (key, path, class_name))
         except (ImageError, StoreError) as error:

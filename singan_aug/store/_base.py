@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -41,6 +42,10 @@ class Store(ABC):
 
     location: str  # what a message calls it and `open_store` takes
     failures = Failures()  # a backend that can keep notes has its own
+
+    def command(self, *words: object) -> str:
+        """What to type about this store, for messages."""
+        return shlex.join(["singan-aug", *map(str, words), "--store", self.location])
 
     @property
     def bank_path(self) -> Path | None:

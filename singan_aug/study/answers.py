@@ -75,7 +75,8 @@ def read_answers(paths: Iterable[Path]) -> list[Answer]:
         except (UnicodeDecodeError, csv.Error):
             raise ConfigError(f"{path}: expected answers of a study as CSV, got another kind of file") from None
         except OSError as error:
-            raise ConfigError(f"{path}: expected answers of a study, got {error.strerror}") from None
+            what = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            raise ConfigError(f"{path}: expected answers of a study, got {what}") from None
         for line, row in enumerate(rows, start=2):
             answer = _answer(row, f"{path}, line {line}")
             answers.setdefault((answer.participant, answer.protocol, answer.trial), answer)

@@ -48,7 +48,8 @@ def _generated(pyramid: Pyramid, start: int) -> tuple[Callable[[torch.Generator]
         return image
 
     still = [
-        torch.zeros(1, pyramid.channels, *each.size) if each.z_star is None else each.z_star.cpu() for each in scales
+        each.entering.new_zeros(1, pyramid.channels, *each.size).cpu() if each.z_star is None else each.z_star.cpu()
+        for each in scales
     ]
     return drawn, still, render
 

@@ -72,7 +72,9 @@ def _palette(image: Tensor, colours: int) -> Tensor:
     """[colours, C] in [-1, 1]: the centres of an image's colours, by Pillow's median cut and k-means."""
     picture = unit_to_pil(signed_to_bytes(image)[0]).convert("RGB")
     quantised = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, kmeans=ROUNDS)
-    found = torch.tensor(quantised.getpalette(), dtype=torch.uint8).view(-1, 3)[:colours, : image.shape[1]]
+    found = torch.tensor(quantised.getpalette(), dtype=torch.uint8, device="cpu").view(-1, 3)[
+        :colours, : image.shape[1]
+    ]
     return bytes_to_signed(found).to(image.device)
 
 

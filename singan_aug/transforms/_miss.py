@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 
 from singan_aug.images import Pixels
@@ -26,8 +28,8 @@ def explain_miss(pixels: Pixels, digest: str, store: str, *, sample_key: str | N
     fitted = "" if any_config else " with this config"
     ways = [
         "images are found by their pixels, so put SinGANAugment first, before whatever changes them",
-        f"fit the image with `singan-aug fit PATH --store {store}`, or pass on_miss='pass' to leave such images as "
-        "they are",
+        f"fit the image with `singan-aug fit PATH --store {shlex.quote(store)}`, or pass on_miss='pass' to leave such "
+        "images as they are",
     ]
     if looks_like_labels(pixels):
         ways.insert(0, "if this is a mask, give it to the adapter as one, in one call with its image: then it follows")

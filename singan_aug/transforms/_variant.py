@@ -118,7 +118,10 @@ def object_in(pixels: Pixels, pyramid: Pyramid, manifest: Manifest, relation: Re
     """
     size = (pixels.shape[0], pixels.shape[1])
     turned = turn_between(object_of(pyramid), manifest.turn_code, relation.match.turn_code)
-    rows, columns = (((torch.arange(to) + 0.5) * own / to).long() for own, to in zip(turned.shape, size, strict=True))
+    rows, columns = (
+        ((torch.arange(to, dtype=torch.float32, device=turned.device) + 0.5) * own / to).long()
+        for own, to in zip(turned.shape, size, strict=True)
+    )
     return turned[rows[:, None], columns]
 
 

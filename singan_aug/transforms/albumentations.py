@@ -254,7 +254,7 @@ def _as_layout(planes: torch.Tensor, array: NDArray[Any]) -> NDArray[Any]:
 def _object_of(masks: dict[str, Any], names: dict[str, str], size: tuple[int, ...]) -> torch.Tensor | None:
     """bool [H, W]: where any mask is above 0; None without masks."""
     each = [_planes(mask) for name, value in masks.items() for mask in (value if names[name] == "masks" else [value])]
-    return object_of_masks(each or [torch.zeros(*size)]) if masks else None
+    return object_of_masks(each or [torch.zeros(*size, dtype=torch.bool, device="cpu")]) if masks else None
 
 
 def _carried_masks(masks: Any, target: str, field: torch.Tensor) -> Any:

@@ -71,7 +71,7 @@ def imitated(
             first = k == 0 and step == 0
             seen = made
             if k == 0 and how.unrest:
-                noise = torch.randn(made.shape, generator=generator).to(made.device)
+                noise = torch.randn(made.shape, generator=generator, dtype=torch.float32, device="cpu").to(made.device)
                 seen = made + noise * here * (how.unrest * (1 - step / passes) * scale.source.std())
             active = places.touching(here) & (places.touching(seams(origin[None])[0]) | (k == 0))
             origin = places.found(seen, origin, active, shown if first else None, exact=first)
