@@ -33,6 +33,7 @@ BATCH = 32
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 REFERENCE = "TrivialAugmentWide"
 LIVE = "SinGANAugment, live"
+LIVE_AS_IT_COMES = "SinGANAugment, live, p=0.5"  # the default
 LIVE_SHARE = 8  # a live arm sees one image in so many
 
 
@@ -106,6 +107,7 @@ def _rows(paths: list[Path], crop_px: int, options: argparse.Namespace) -> list[
         }
         if not options.no_live:
             augmentations[LIVE] = [SinGANAugment(options.start_scale, store=live, p=1.0)]
+            augmentations[LIVE_AS_IT_COMES] = [SinGANAugment(options.start_scale, store=live)]
         rows = []
         for workers in options.workers:
             arms = [_arm(what, some, paths, crop_px, workers, options.images) for what, some in augmentations.items()]
@@ -125,7 +127,7 @@ def _arm(what: str, augmentation: list[Any], paths: list[Path], crop_px: int, wo
             v2.Normalize(MEAN, DEVIATION),
         ]
     )
-    count = max(BATCH, images // LIVE_SHARE) if what == LIVE else images
+    count = max(BATCH, images // LIVE_SHARE) if what in (LIVE, LIVE_AS_IT_COMES) else images
     seen = list(itertools.islice(itertools.cycle(paths), count))
     loader = DataLoader(Photos(seen, transform), BATCH, num_workers=workers, persistent_workers=workers > 0)
     return Arm(what, loader, count)

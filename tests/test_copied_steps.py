@@ -112,3 +112,30 @@ def test_whole_draws_are_nearly_the_same(monkeypatch: pytest.MonkeyPatch, change
     by_torch = draw(fit(photo, config), 2, seed=5)
     # Where two places are equally good, rounding decides.
     assert float(((compiled - by_torch).abs().amax(1) > 0.02).float().mean()) < 0.03
+
+
+@pytest.mark.parametrize("sigma_px", [0.7, 3.0])
+@pytest.mark.parametrize("size", [(31, 40), (3, 2)])
+def test_low_frequencies_are_alike(sigma_px: float, size: Size) -> None:
+    image = torch.randn(1, 3, *size, generator=_numbers())
+    wanted, found = (steps.low_frequencies(image, sigma_px) for steps in (steps_torch, steps_numba))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("size", [(150, 190), (70, 300)])
+def test_far_from_seams_blending_leaves_pixels_and_near_them_it_is_complete(size: Size) -> None:
+    """The image is larger than the blocks that are left out."""
+    source = torch.rand(1, 3, *size, generator=_numbers()) / 4
+    rows, columns = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+    moved = (rows > size[0] // 2) & (columns > size[1] // 3)
+    origin = torch.stack([rows, torch.where(moved, columns - 5, columns)])[None]
+    low = blur(source, 3.0)
+    wanted, found = (
+        steps.blended(origin, steps.packed_colours(source, low, blur(low, 3.0)), 3, 3.0)
+        for steps in (steps_torch, steps_numba)
+    )
+    torch.testing.assert_close(found, wanted, rtol=0, atol=5e-6)
+    copied = source[0][:, origin[0, 0], origin[0, 1]]
+    same = (found[0] == copied).all(0)
+    assert same[: size[0] // 4].all()  # to the bit
+    assert not same.all()

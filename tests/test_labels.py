@@ -340,3 +340,32 @@ def test_turn_codes_are_inverted(pyramid: Pyramid) -> None:
         back = sample_field(turned, SIZE if code < 4 else SIZE[::-1], SIZE, 0, code)
         assert torch.equal(back, origins[0])
         assert torch.equal(turn(turn(origins, code), inverse_turn(code)), origins)
+
+
+# Large images
+
+
+def _two_pieces(slope: float, shift: int) -> torch.Tensor:
+    """Origins [2, 40, 60]: right of a line that leans to the right, all is copied from further left."""
+    rows, columns = _identity(40, 60)
+    return torch.stack([rows, torch.where(columns > 15 + slope * rows, columns - shift, columns)])
+
+
+def test_edges_of_pieces_run_aslant_in_a_larger_sample() -> None:
+    """Not in steps as large as a pixel of the draw; and pieces are cut, not bent into each other."""
+    field = sample_field(_two_pieces(0.5, 8), (40, 60), (400, 600))
+    moved = torch.arange(600) - field[1]
+    assert set(moved.unique().tolist()) == {0, 80}
+    edge = (moved == 0).int().argmin(1)[40:360]
+    steps = edge.diff()
+    assert int(steps.abs().max()) < 10 < int(edge[-1] - edge[0])
+    assert float((steps != 0).float().mean()) > 0.2  # of twenty rows that one step of the draw takes, several move
+
+
+def test_small_displacements_bend_in_a_larger_sample() -> None:
+    rows, columns = _identity(40, 60)
+    origins = torch.stack([rows, (columns + columns // 9).clamp(max=59)])  # one pixel further every nine
+    field = sample_field(origins, (40, 60), (400, 600))
+    across = field[1, :, :500].diff(dim=1)
+    assert int(across.min()) >= 0
+    assert int(across.max()) <= 3  # in steps of the draw it would jump by 11

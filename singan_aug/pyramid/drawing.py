@@ -93,17 +93,20 @@ def trace(
     batch = min(BATCH, max(1, BATCH_PX // math.prod(sizes[-1]))) if pyramid.device.type == "cpu" else BATCH
     images, origins = [], []
     with one_thread():
-        with torch.inference_mode():
+        with torch.no_grad():
             for first in range(0, variants, batch):
                 generators = [generator_for(seed, i) for i in range(first, min(first + batch, variants))]
                 canvas = draw_upwards(pyramid.scales[start:], sizes[start:], generators)
                 images.append(canvas.image)
                 if canvas.origin is not None:
                     origins.append(canvas.origin)
-        # Made anew: tensors from inference mode stay barred from autograd.
-        traced = torch.cat(origins) if origins else None
+        traced = _joined(origins) if origins else None
         masks = None if traced is None else pyramid.carried_mask(traced)
-        return Traced(torch.cat(images), traced, masks)
+        return Traced(_joined(images), traced, masks)
+
+
+def _joined(batches: list[Tensor]) -> Tensor:
+    return torch.cat(batches) if len(batches) > 1 else batches[0]
 
 
 def reconstruct(pyramid: Pyramid) -> Tensor:

@@ -45,7 +45,8 @@ class Pyramid:
     @property
     def device(self) -> torch.device:
         """Where its tensors are."""
-        return self.scales[0].entering.device
+        finest = self.scales[-1]  # of a copied one the source is there, and what enters is made when it is needed
+        return finest.source.device if isinstance(finest, CopiedScale) else finest.entering.device
 
     @property
     def memory_bytes(self) -> int:

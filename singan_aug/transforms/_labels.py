@@ -32,7 +32,7 @@ def sample_field(
 ) -> Tensor:
     """The field, int64 [2, *size], of a variant that is turned and resized to be like the sample.
 
-    Where the sample has more pixels than the draw, pieces stay pieces: the pixels around a copied one follow it.
+    Where the sample has more pixels than the draw, pieces stay pieces, and their edges run aslant, not in steps.
     """
     height, width = source_size
     places = torch.arange(height * width, device=origins.device).reshape(height, width)
@@ -41,6 +41,11 @@ def sample_field(
     moved_to[turned_places.flatten()] = torch.arange(height * width, device=origins.device)
     turned = moved_to[turn_between(origins[0] * width + origins[1], own_code, wanted_code)]
     own_height, own_width = turned_places.shape
+    if size != tuple(turned.shape) and size[0] >= turned.shape[0] and size[1] >= turned.shape[1]:
+        from singan_aug.pyramid.copied.enlarging_numba import enlarged  # numba is not imported before it is needed
+
+        moved = torch.stack([turned // own_width, turned % own_width])
+        return enlarged(moved, (own_height, own_width), size)
     rows = _spread(turned // own_width, 0, own_height, size)
     columns = _spread(turned % own_width, 1, own_width, size)
     return torch.stack([rows, columns])

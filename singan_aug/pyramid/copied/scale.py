@@ -30,7 +30,7 @@ from singan_aug.pyramid.copied.coordinates import FAR, MARGIN
 from singan_aug.pyramid.copied.search import nearest_nearby, nearest_places, prepared
 from singan_aug.pyramid.copied.shifts import random_shift, settled_seams
 from singan_aug.pyramid.copied.steps_torch import describe, packed_basis, seams
-from singan_aug.pyramid.resample import blur, resize
+from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scale import Canvas, Scale
 from singan_aug.pyramid.sizes import Size
 
@@ -44,18 +44,41 @@ SETTLED = 7_000  # pixels of a canvas up to which seams are settled before a dra
 SAMPLED = 2000  # patches from which the descriptors' basis is made
 
 
+class SourceLevels:
+    """A source at the size of each copied scale, resized when it is first asked for: most draws start at the finest."""
+
+    def __init__(self, source: Tensor, sizes: Sequence[Size], resample: str) -> None:
+        self._source, self._sizes, self._resample = source, sizes, resample
+        self._made: dict[int, Tensor] = {}
+
+    def at(self, index: int) -> Tensor:
+        """[1, C, h, w] in [-1, 1]."""
+        if index not in self._made:
+            self._made[index] = resize(self._source, self._sizes[index], self._resample)
+        return self._made[index]
+
+
 @dataclass(frozen=True, eq=False)
 class CopiedScale(Scale):
     """The source at one scale, and the basis in which its patches are compared."""
 
     size: Size
-    source: Tensor  # [1, C, h, w] in [-1, 1]: what is copied
-    entering: Tensor  # [1, C, h', w'] the source at the scale below; at scale 0 the source itself
+    levels: SourceLevels  # the source at each copied scale
     basis: Tensor  # [D, C, p, p] orthonormal filters: the principal components of this scale's patches
     index: int  # which of the copied scales this is, 0 the coarsest
     is_finest: bool
     resample: str  # how images are resized between scales
     how: Copied
+
+    @property
+    def source(self) -> Tensor:
+        """[1, C, h, w] in [-1, 1]: what is copied."""
+        return self.levels.at(self.index)
+
+    @property
+    def entering(self) -> Tensor:  # type: ignore[override]
+        """[1, C, h', w']: the source at the scale below; at scale 0 the source itself."""
+        return self.levels.at(max(0, self.index - 1))
 
     @property
     def blend_px(self) -> float:
@@ -77,15 +100,24 @@ class CopiedScale(Scale):
     def described(self) -> Tensor:
         """bfloat16 [h + 4 MARGIN + 1, w + 2 MARGIN, D]: what every place of the source looks like from the scale below,
         which a draw is compared with."""
-        described = describe(resize(self.entering, self.size, self.resample), packed_basis(self.basis))[0]
+        seen = self._steps.resized(self.entering, self.size, self.resample)
+        described = describe(seen, packed_basis(self.basis))[0]
         return F.pad(described, (0, 0, MARGIN, MARGIN, MARGIN, 3 * MARGIN + 1), value=FAR).bfloat16()
 
     @cached_property
     def _colours(self) -> Tensor:
         """All that is copied: the source, and where seams are blended its low frequencies and those of these."""
-        blent = self.source[:, : 3 if self.blend_px else 0]
-        low = blur(blent, self.blend_px)
-        packed: Tensor = self._steps.packed_colours(self.source, low, blur(low, self.blend_px))
+        if not self.blend_px:
+            return self._pixels
+        low = self._steps.low_frequencies(self.source[:, :3], self.blend_px)
+        packed: Tensor = self._steps.packed_colours(self.source, low, self._steps.low_frequencies(low, self.blend_px))
+        return packed
+
+    @cached_property
+    def _pixels(self) -> Tensor:
+        """The source alone, as it is copied."""
+        none = self.source[:, :0]
+        packed: Tensor = self._steps.packed_colours(self.source, none, none)
         return packed
 
     def draw(self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator]) -> Canvas:
@@ -130,7 +162,7 @@ class CopiedScale(Scale):
     def memory_bytes(self) -> int:
         """With what draws make of its tensors; what enters is the source of the scale below."""
         pixels = self.size[0] * self.size[1]
-        floats = 2 * self.source.shape[1] + (6 if self.blend_px else 0)
+        floats = (3 if self.blend_px else 2) * self.source.shape[1] + (6 if self.blend_px else 0)
         if self.index == 0:  # where all places are compared with all
             floats += self.basis.shape[0] + 2
         return 4 * floats * pixels + 2 * self.basis.shape[0] * pixels + 4 * self.basis.numel()
@@ -155,7 +187,7 @@ class CopiedScale(Scale):
         return self.described.flatten(0, 1).index_select(0, places.flatten()).float().view(*places.shape, -1)
 
     def _copied(self, origin: Tensor) -> Tensor:
-        pixels: Tensor = self._steps.copied(origin, self._colours, self.source.shape[1])
+        pixels: Tensor = self._steps.copied(origin, self._pixels, self.source.shape[1])
         return pixels
 
     def _image(self, origin: Tensor) -> Tensor:
@@ -252,10 +284,9 @@ def copied_scales(
     resample: str,
 ) -> tuple[CopiedScale, ...]:
     """The copied scales of a source, coarsest first."""
-    images = [resize(source, size, resample) for size in sizes]
-    last = len(sizes) - 1
+    levels, last = SourceLevels(source, sizes, resample), len(sizes) - 1
     return tuple(
-        CopiedScale(size, images[k], images[max(0, k - 1)], basis, k, k == last, resample, copied)
+        CopiedScale(size, levels, basis, k, k == last, resample, copied)
         for k, (size, basis) in enumerate(zip(sizes, bases, strict=True))
     )
 

@@ -14,12 +14,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from singan_aug.compiled import exact, summing
-from singan_aug.pyramid.copied.blending_numba import blended
+from singan_aug.pyramid.copied.blending_numba import blended, low_frequencies
 from singan_aug.pyramid.copied.coordinates import MARGIN, STEPS
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.sizes import Size
 
-__all__ = ["blended", "copied", "followed", "improved", "packed_basis", "packed_colours", "placed", "resized"]
+__all__ = [
+    "blended",
+    "copied",
+    "followed",
+    "improved",
+    "low_frequencies",
+    "packed_basis",
+    "packed_colours",
+    "placed",
+    "resized",
+]
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.int16]  # the bits of bfloat16
@@ -180,22 +190,22 @@ def _at_seams(origin: Places) -> Places:
 @exact
 def _patches(seen: Floats, active: Places, side: int, run: int) -> Floats:
     """[A, side * run]: the patch around each of these pixels, edges repeated, as `packed_basis` has it."""
-    n, h, w, channels = seen.shape
-    radius = side // 2
-    patches = np.empty((len(active), side * run), np.float32)
-    padded = np.zeros((n, h + 2 * radius, (w + 2 * radius) * channels + run), np.float32)
-    for s in range(n):
-        for i in range(h + 2 * radius):
-            row, made = seen[s, min(max(i - radius, 0), h - 1)], padded[s, i]
-            made[radius * channels : (radius + w) * channels] = row.reshape(-1)
-            for k in range(radius):
-                for c in range(channels):
-                    made[k * channels + c] = row[0, c]
-                    made[(radius + w + k) * channels + c] = row[w - 1, c]
+    _, h, w, channels = seen.shape
+    radius, length = side // 2, side * channels
+    patches = np.zeros((len(active), side * run), np.float32)
     for a in range(len(active)):
-        s, i, first = active[a, 0], active[a, 1], active[a, 2] * channels
+        s, i, j = active[a, 0], active[a, 1], active[a, 2]
+        inside = radius <= j < w - radius
         for y in range(side):
-            patches[a, y * run : (y + 1) * run] = padded[s, i + y, first : first + run]
+            row, made = seen[s, min(max(i + y - radius, 0), h - 1)], patches[a, y * run : y * run + length]
+            if inside:
+                flat, first = row.reshape(-1), (j - radius) * channels
+                for k in range(length):
+                    made[k] = flat[first + k]
+            else:
+                for x in range(side):
+                    for c in range(channels):
+                        made[x * channels + c] = row[min(max(j + x - radius, 0), w - 1), c]
     return patches
 
 

@@ -137,6 +137,14 @@ def blended(origin: Tensor, colours: Tensor, channels: int, blend_px: float) -> 
     return torch.cat([image[:, : low.shape[1]] + step, image[:, low.shape[1] :]], dim=1)
 
 
+def low_frequencies(
+    image: Tensor,  # [1, C, h, w]
+    sigma_px: float,  # 0: none
+) -> Tensor:
+    """The same blurred: resample.blur."""
+    return blur(image, sigma_px)
+
+
 def describe(image: Tensor, basis: Tensor, margin: int = 0) -> Tensor:
     """[N, h, w, D]: the patch around every pixel of [N, C, h, w], in the basis; edges are repeated."""
     padded = F.pad(image, (basis.shape[-1] // 2 + margin,) * 4, mode="replicate")
