@@ -130,7 +130,9 @@ def object_of(pyramid: Pyramid) -> Tensor:
     return values[pyramid.mask.long()] > 0
 
 
-def draw_confined(pyramid: Pyramid, n: int, start_scale: StartScale, seed: int, how: Confinement) -> list[Confined]:
+def draw_confined(
+    pyramid: Pyramid, variants: int, start_scale: StartScale, seed: int, how: Confinement
+) -> list[Confined]:
     """The variants that `draw` gives for the same arguments, confined by the mask that the pyramid was fitted with.
 
     Raises as `draw` does, and `LabelError` without a mask.
@@ -140,7 +142,7 @@ def draw_confined(pyramid: Pyramid, n: int, start_scale: StartScale, seed: int, 
     from singan_aug.pyramid.drawing import trace
 
     region = object_of(pyramid)
-    traced, finest = trace(pyramid, n, start_scale, seed=seed), pyramid.scales[-1]
+    traced, finest = trace(pyramid, variants, start_scale, seed=seed), pyramid.scales[-1]
     assert isinstance(finest, CopiedScale)  # others are fitted without masks
     assert traced.origins is not None
     source = signed_to_bytes(finest.source[0]).float() / 255.0
