@@ -139,6 +139,7 @@ def test_far_from_seams_blending_leaves_pixels_and_near_them_it_is_complete(size
     copied = source[0][:, origin[0, 0], origin[0, 1]]
     same = (found[0] == copied).all(0)
     near = F.max_pool2d(steps_torch.seams(origin).float(), 97, 1, 48)[0] > 0
+    near[:, -48:] = True  # the canvas ends there, and the source goes on
     assert same[~near].all()  # to the bit
     assert (~near).any()
     assert not same.all()

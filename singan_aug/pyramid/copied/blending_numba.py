@@ -92,8 +92,11 @@ def _repeat_edges(across: Floats, h: int, radius: int) -> None:
 
 
 @exact
-def _near_seams(rows: Places, columns: Places, reach: int) -> Flags:
-    """[h / BLOCK_PX, w / BLOCK_PX]: blocks in which, or up to `reach` blocks from which, pieces of [h, w] meet."""
+def _near_seams(rows: Places, columns: Places, height: int, width: int, reach: int) -> Flags:
+    """[h / BLOCK_PX, w / BLOCK_PX]: blocks in which, or up to `reach` blocks from which, pieces of [h, w] meet.
+
+    Or the canvas ends where its source, [height, width], does not.
+    """
     h, w = rows.shape
     found = np.zeros((-(-h // BLOCK_PX), -(-w // BLOCK_PX)), np.bool_)
     for i in range(h):
@@ -105,6 +108,12 @@ def _near_seams(rows: Places, columns: Places, reach: int) -> Flags:
             if apart:
                 found[i // BLOCK_PX, j // BLOCK_PX] = True
                 found[below // BLOCK_PX, right // BLOCK_PX] = True
+    for i in range(h):
+        found[i // BLOCK_PX, 0] |= columns[i, 0] != 0
+        found[i // BLOCK_PX, (w - 1) // BLOCK_PX] |= columns[i, w - 1] != width - 1
+    for j in range(w):
+        found[0, j // BLOCK_PX] |= rows[0, j] != 0
+        found[(h - 1) // BLOCK_PX, j // BLOCK_PX] |= rows[h - 1, j] != height - 1
     return _spread(_spread(found, reach, True), reach, False)
 
 
@@ -145,7 +154,7 @@ def _blended(origin: Places, colours: Floats, taps: Floats, radius: int, made: F
     step = np.empty((blent, w), np.float32)
     for s in range(n):
         rows, columns = origin[s, 0], origin[s, 1]
-        changed = _near_seams(rows, columns, reach)
+        changed = _near_seams(rows, columns, colours.shape[0], colours.shape[1], reach)
         needed = _spread(changed, reach, True)
         gathered = _spread(needed, reach, False)
         for i in range(h):
