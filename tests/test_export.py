@@ -262,7 +262,7 @@ def test_an_image_that_was_left_out_of_fitting_is_named(tmp_path: Path) -> None:
     _photo(tmp_path / "data" / "b.png", 1)
     report = _run(tmp_path / "data", fit=tmp_path / "data" / "a.png")
     assert [o.status for o in report.outcomes] == ["exported", "failed"]
-    assert f"fit it with `singan-aug fit {tmp_path}/data/b.png`" in report.outcomes[1].message
+    assert f"fit it with `singan-aug fit {tmp_path}/data/b.png --store {tmp_path}/store`" in report.outcomes[1].message
     assert "b.png" in _files(tmp_path / "out")
 
 
@@ -557,7 +557,7 @@ def test_boxes_alone_follow_only_where_the_layout_is_kept(tmp_path: Path) -> Non
     assert [o.status for o in report.outcomes] == ["failed", "exported"]  # b.png has no boxes
     message = report.outcomes[0].message
     assert "boxes without outlines cannot follow start scale 0" in message
-    assert "or give polygons" in message
+    assert "no start scale of its pyramid keeps the layout, so give polygons" in message
     shutil.rmtree(tmp_path / "store")
     shutil.rmtree(tmp_path / "out")
     report = _run(data, config=STILL, start_scale=(-1,))
