@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import joblib
 from joblib.externals.loky import ProcessPoolExecutor
 
+from singan_aug.clusters import is_lost
 from singan_aug.errors import WorkerLostError
 
 __all__ = ["end_with_parent", "side_by_side", "signals_held_back"]
@@ -27,15 +28,24 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 
 
 def side_by_side(
-    function: Callable[..., T], arguments: Iterable[Sequence[Any]], jobs: int, *, apart: bool = False
+    function: Callable[..., T],
+    arguments: Iterable[Sequence[Any]],
+    jobs: int,
+    *,
+    apart: bool = False,
+    backend: Any = None,
 ) -> Iterator[T]:
     """What the function gives for each, in the order in which they are done.
 
     Where `jobs` is 1, in this process; with `apart` in one process beside it, so that this one lives on whatever
-    happens there. No more arguments are taken than are under way.
+    happens there. Or, whatever `jobs` is, on all workers of a `backend` of joblib's, which `clusters.connected` gives.
+    No more arguments are taken than are under way.
 
     Raises `WorkerLostError`, and whatever the function raises.
     """
+    if backend is not None:
+        yield from _in_cluster(function, arguments, backend)
+        return
     if jobs == 1 and not apart:
         yield from (function(*each) for each in arguments)
         return
@@ -55,6 +65,17 @@ def _in_workers(function: Callable[..., T], arguments: Iterable[Sequence[Any]], 
     with signals_held_back():  # the first tasks start the workers
         results = parallel(joblib.delayed(function)(*each) for each in arguments)
     yield from results
+
+
+def _in_cluster(function: Callable[..., T], arguments: Iterable[Sequence[Any]], backend: Any) -> Iterator[T]:
+    with joblib.parallel_config(backend=backend):
+        parallel = joblib.Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
+    try:
+        yield from parallel(joblib.delayed(function)(*each) for each in arguments)
+    except Exception as error:
+        if not is_lost(error):
+            raise
+        raise WorkerLostError(f"the cluster gave up a task, since its workers died of it: {error}") from None
 
 
 def _in_one_worker(function: Callable[..., T], arguments: Iterable[Sequence[Any]]) -> Iterator[T]:

@@ -63,9 +63,25 @@ def fit(
     wait_sec: Annotated[
         float,
         typer.Option(
-            min=0, metavar="SECONDS", help="How long to wait, at the end, for images that other processes have claimed."
+            "--wait",
+            "--wait-sec",
+            min=0,
+            metavar="SECONDS",
+            help="How long to wait, at the end, for images that other processes have claimed.",
         ),
     ] = dataset.WAIT_SEC,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Fit part I of N of the images alone: 3/8. For jobs of an array.", show_default=False
+        ),
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Fit on a cluster: dask or ray. Default: on this machine.", show_default=False)
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of the cluster, such as tcp://host:8786.", show_default=False)
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try images again that could not be fitted before.")
     ] = False,
@@ -91,9 +107,14 @@ def fit(
     changes: dict[str, Any] = {"seed": seed} | ({"finest_px": max_size} if max_size is not None else {})
     config = preset(preset_name, **changes)
     check_device(device)
+    part = dataset.read_shard(shard) if shard is not None else None
+    if address is not None and backend is None:
+        raise ConfigError("expected --backend dask or ray beside --address")
     store = open_store(location)
     if dry_run:
-        plan = dataset.plan_dataset(paths, store, config, masks=masks, limit=limit, retry_failed=retry_failed)
+        plan = dataset.plan_dataset(
+            paths, store, config, masks=masks, limit=limit, retry_failed=retry_failed, shard=part
+        )
         _forecast(plan, store, config, jobs, as_json)
         return
     started_sec = time.monotonic()
@@ -108,12 +129,15 @@ def fit(
             limit=limit,
             apart=True,
             wait_sec=wait_sec,
+            shard=part,
+            backend=backend,
+            address=address,
             retry_failed=retry_failed,
             on_event=notify,
         )
         notify.report = report
     summarise(report, store, time.monotonic() - started_sec, as_json)
-    if report.failed or not report.outcomes:
+    if report.failed or not (report.outcomes or report.of_other_shards):
         raise typer.Exit(FAILED)
 
 
@@ -161,6 +185,7 @@ def _forecast(plan: dataset.Plan, store: Store, config: FitConfig, jobs: int | N
                 "without_mask": plan.without_mask,
                 "left_out": plan.left_out,
                 "unclaimed": list(plan.unclaimed),
+                "of_other_shards": plan.of_other_shards,
                 "sizes": sizes,
                 "process_sec": round(forecast.process_sec, 1),
                 "wall_sec": round(forecast.wall_sec, 1),
@@ -182,7 +207,7 @@ def _forecast(plan: dataset.Plan, store: Store, config: FitConfig, jobs: int | N
         )
         for outcome in failed:
             complain(f"{outcome.path}: {outcome.message}")
-    if failed or not (plan.todo or plan.known):
+    if failed or not (plan.todo or plan.known or plan.of_other_shards):
         if not failed:
             complain("no images found")
         raise typer.Exit(FAILED)
@@ -205,7 +230,11 @@ def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json:
             "store": store.location,
         }
         extra |= {"left_out": report.left_out, "unclaimed": list(report.unclaimed)}
+        extra["of_other_shards"] = report.of_other_shards
         show_json({**counts, **extra, "images": rows})
+        return
+    if not report.outcomes and report.of_other_shards:
+        say(f"all {report.of_other_shards} images are of other shards")
         return
     if not report.outcomes:
         complain(f"no images found ({report.ignored} other files): expected files such as .jpg, .png or .tif")
@@ -214,6 +243,7 @@ def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json:
     parts += [f"{counts['duplicate']} equal to another"] if counts["duplicate"] else []
     parts += [f"{counts['failed']} failed"] if counts["failed"] else []
     parts += [f"{report.without_mask} without a mask"] if report.without_mask else []
+    parts += [f"{report.of_other_shards} of other shards"] if report.of_other_shards else []
     parts += [f"{report.ignored} other files ignored"] if report.ignored else []
     say(f"{', '.join(parts)} in {duration(wall_sec)}; store: {store.location}")
     for clause in _of_no_image(report):

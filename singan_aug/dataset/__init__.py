@@ -6,6 +6,7 @@ from singan_aug.dataset._fit import WAIT_SEC, fit_dataset
 from singan_aug.dataset._log import JsonLog
 from singan_aug.dataset._plan import plan_dataset
 from singan_aug.dataset._processes import choose_jobs
+from singan_aug.dataset._shard import read_shard
 
 __all__ = [
     "WAIT_SEC",
@@ -24,4 +25,5 @@ __all__ = [
     "find_images",
     "fit_dataset",
     "plan_dataset",
+    "read_shard",
 ]

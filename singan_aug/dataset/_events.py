@@ -55,6 +55,7 @@ class Plan:
     without_mask: int | None = None  # images that have none where others have; None where there are no masks at all
     left_out: int = 0  # broken objects of annotation files; the notes of their images say which
     unclaimed: tuple[str, ...] = ()  # what of the masks and annotations belongs to no image, a clause for each kind
+    of_other_shards: int = 0  # images
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class FitReport:
     without_mask: int | None = None  # images fitted without one where others have one; None without any masks
     left_out: int = 0  # as `Plan` has it
     unclaimed: tuple[str, ...] = ()  # as `Plan` has it
+    of_other_shards: int = 0  # as `Plan` has it
 
     def with_status(self, status: Status) -> list[Outcome]:
         """The outcomes of one kind."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from singan_aug.clusters import connected
 from singan_aug.config import FitConfig
 from singan_aug.dataset._batches import DEVICE_BATCH, fit_in_batches
 from singan_aug.dataset._events import FitReport, OnEvent
@@ -31,6 +32,9 @@ def fit_dataset(
     limit: int | None = None,  # look at this many images at most
     apart: bool = False,  # in a worker process even where one fit at a time will do
     wait_sec: float = WAIT_SEC,  # at most, for images that other processes are at, when all else is done
+    shard: tuple[int, int] | None = None,  # (number, count) from (1, count): this part of the images alone
+    backend: str | None = None,  # "dask" or "ray": fit on the workers of a cluster
+    address: str | None = None,  # of the cluster
     retry_failed: bool = False,  # also fit images that could not be fitted by an earlier call
     on_event: OnEvent | None = None,
 ) -> FitReport:
@@ -47,12 +51,17 @@ def fit_dataset(
     enough memory) is noted in the store, and not tried again before the image or the config has changed, or with
     `retry_failed`.
 
+    Images are divided into shards by what they show, so each call for another shard, on whatever machine and in
+    whatever order, fits others. Workers of a cluster have to see images and store under the same absolute paths, and
+    tell nothing before an image is done (docs/many-machines.md).
+
     `masks` is a folder of mask files or of YOLO polygons, or a COCO file: what an image has there is fitted with it. By
     default masks are looked for beside the images (`images/` and `masks/`, or `NAME_mask.png`), with "none" they are
     not; docs/labels.md.
 
     Raises:
-        ConfigError: the config names a part that is not registered, or `masks` holds none.
+        ConfigError: the config names a part that is not registered, `masks` holds none, there is no such shard, or the
+            cluster cannot be reached.
         LabelError: `masks` is a broken annotation file.
         StoreError: the store cannot be written to begin with, or has another format. One that fills up on the way
             fails the images that it has no room for.
@@ -61,7 +70,10 @@ def fit_dataset(
     config = config or fast()
     store = open_store(store)
     notify: OnEvent = on_event or (lambda _: None)
-    plan = plan_dataset(paths, store, config, masks=masks, limit=limit, retry_failed=retry_failed)
+    if backend is not None:  # whose workers have other current folders
+        paths = [Path(path).absolute() for path in paths]
+        masks = masks if masks is None or str(masks) == "none" else Path(masks).absolute()
+    plan = plan_dataset(paths, store, config, masks=masks, limit=limit, retry_failed=retry_failed, shard=shard)
     notify(plan)
     outcomes = list(plan.known)
     for outcome in outcomes:
@@ -71,7 +83,12 @@ def fit_dataset(
     if plan.todo:
         store.sweep()
         batch_images = batch_images or (1 if device == "cpu" else DEVICE_BATCH)
-        if batch_images == 1:
+        if backend is not None:
+            with connected(backend, address) as engine:
+                fits = Fits(store, config, device, notify, backend=engine)
+                fits.run(plan.todo, wait_sec)
+            outcomes += fits.outcomes
+        elif batch_images == 1:
             jobs = choose_jobs(plan.todo, config, jobs)
             fits = Fits(store, config, device, notify, jobs=jobs, apart=apart)
             fits.run(plan.todo, wait_sec)
@@ -80,4 +97,4 @@ def fit_dataset(
             outcomes += fit_in_batches(plan.todo, store, config, device, batch_images, notify, wait_sec)
         PerceptualIndex(store).refresh()  # once here, rather than in every worker of a loader
     ordered = tuple(sorted(outcomes, key=lambda outcome: str(outcome.path)))
-    return FitReport(ordered, plan.ignored, plan.without_mask, plan.left_out, plan.unclaimed)
+    return FitReport(ordered, plan.ignored, plan.without_mask, plan.left_out, plan.unclaimed, plan.of_other_shards)

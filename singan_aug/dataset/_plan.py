@@ -9,6 +9,7 @@ from singan_aug.annotations import Masks, MaskSource, counted, find_masks
 from singan_aug.config import FitConfig
 from singan_aug.dataset._events import Outcome, Plan, Todo
 from singan_aug.dataset._find import find_images
+from singan_aug.dataset._shard import Shard, checked, in_shard
 from singan_aug.errors import ConfigError, ImageError, LabelError
 from singan_aug.images import LoadedImage, map_images, refuse_constant
 from singan_aug.presets import fast
@@ -26,6 +27,7 @@ def plan_dataset(
     masks: Path | str | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
+    shard: Shard | None = None,
 ) -> Plan:
     """Decode every image, fingerprint it and look it up. Raises as `annotations.find_masks` does.
 
@@ -33,6 +35,7 @@ def plan_dataset(
     default they are looked for beside the images, where pyramids of this config can carry one; "none" takes every file
     for an image. `limit` bounds how many images are looked at. Images whose fit failed before, by
     themselves and not for want of room on the disk, are failed unless they are to be tried again.
+    Of images of other shards is only told how many there are.
     """
     store, config, beside = open_store(store), config or fast(), None
     if str(masks) == "none":
@@ -41,6 +44,8 @@ def plan_dataset(
         raise ConfigError(
             'expected a preset whose pyramids carry masks, such as "fast", got one that generates all scales'
         )
+    if shard:
+        checked(shard, shard)
     roots = [Path(path) for path in paths]
     found = find_images(roots)
     if beside is None:
@@ -53,15 +58,18 @@ def plan_dataset(
     todo: dict[str, Todo] = {}
     left_out = sum(len(broken) for _, broken in looked)
     known = [Outcome(path, "failed", message=reason) for path, reason in found.unreadable]
+    others = 0
     for item, _ in looked:
-        if isinstance(item, Outcome):
+        if shard and not in_shard(item, shard):
+            others += 1
+        elif isinstance(item, Outcome):
             known.append(item)
         elif item.key in todo:
             known.append(Outcome(item.path, "duplicate", item.key, f"same image as {todo[item.key].path}", item.notes))
         else:
             todo[item.key] = item
     without_mask = sum(path not in of for path in images) if of or masks is not None else None
-    return Plan(tuple(todo.values()), tuple(known), found.ignored, without_mask, left_out, beside.notes)
+    return Plan(tuple(todo.values()), tuple(known), found.ignored, without_mask, left_out, beside.notes, others)
 
 
 def _look(

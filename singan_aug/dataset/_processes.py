@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import joblib
 
 from singan_aug.config import FitConfig
 from singan_aug.dataset._channel import channel
-from singan_aug.dataset._events import OnEvent, Outcome, Progress, Todo, Waiting
+from singan_aug.dataset._events import Event, OnEvent, Outcome, Progress, Todo, Waiting
 from singan_aug.errors import (
     FitDivergedError,
     ImageError,
@@ -52,14 +52,24 @@ def choose_jobs(todo: Sequence[Todo], config: FitConfig, jobs: int | None) -> in
 class Fits:
     """The fits of one call: each image once, whatever becomes of processes.
 
-    With `apart` even one fit at a time is in a worker process, so that this one outlives it.
+    With `apart` even one fit at a time is in a worker process, so that this one outlives it. With a `backend` of
+    joblib's they are on its workers, which tell nothing before they are done; only what killed some is tried again
+    here.
     """
 
     def __init__(
-        self, store: Store, config: FitConfig, device: str, notify: OnEvent, *, jobs: int = 1, apart: bool = False
+        self,
+        store: Store,
+        config: FitConfig,
+        device: str,
+        notify: OnEvent,
+        *,
+        jobs: int = 1,
+        apart: bool = False,
+        backend: Any = None,
     ) -> None:
         self._store, self._config, self._device = store, config, device
-        self._notify, self._jobs, self._apart = notify, jobs, apart
+        self._notify, self._jobs, self._apart, self._backend = notify, jobs, apart, backend
         self.outcomes: list[Outcome] = []
 
     def run(self, todo: Sequence[Todo], wait_sec: float, *, busy: Sequence[Todo] = ()) -> None:
@@ -103,7 +113,7 @@ class Fits:
         """Fit these; the ones under way when a worker was killed alone. Gives those that other processes are at."""
         left, busy = deque(items), list[Todo]()
         while left:
-            busy += self._alone(self._until_lost(left, busy, self._jobs, apart=self._apart), begun=True)
+            busy += self._alone(self._until_lost(left, busy, self._jobs, self._backend, apart=self._apart), begun=True)
         return busy
 
     def _alone(self, items: Sequence[Todo], *, begun: bool) -> list[Todo]:
@@ -113,18 +123,19 @@ class Fits:
         """
         left, busy = deque(items), list[Todo]()
         while left:
-            for item in self._until_lost(left, busy, 1, apart=True, begun=begun):
+            for item in self._until_lost(left, busy, 1, None, apart=True, begun=begun):
                 self._store.failures.note(item.key, KILLED)
                 self._settle(Outcome(item.path, "failed", item.key, KILLED, item.notes))
         return busy
 
     def _until_lost(
-        self, left: deque[Todo], busy: list[Todo], jobs: int, *, apart: bool, begun: bool = False
+        self, left: deque[Todo], busy: list[Todo], jobs: int, backend: Any, *, apart: bool, begun: bool = False
     ) -> list[Todo]:
         """Fit what is left until it is empty, or a worker was killed; gives those that were under way then."""
         under_way: dict[str, Todo] = {}
         jobs = min(jobs, len(left))
-        with channel(self._notify, apart=apart or jobs > 1) as (send, report):
+        local = channel(self._notify, apart=apart or jobs > 1)
+        with local if backend is None else nullcontext((_silent, self._notify)) as (send, report):
 
             def tasks() -> Iterator[tuple[Any, ...]]:
                 while left:
@@ -133,7 +144,7 @@ class Fits:
                     yield item, self._store.location, self._config, self._device, send
 
             with suppress(WorkerLostError):
-                for item, outcome in side_by_side(fit_one, tasks(), jobs, apart=apart):
+                for item, outcome in side_by_side(fit_one, tasks(), jobs, apart=apart, backend=backend):
                     del under_way[item.key]
                     if outcome is None:
                         busy.append(item)
@@ -147,6 +158,10 @@ class Fits:
     def _settle(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
         self._notify(outcome)
+
+
+def _silent(event: Event) -> None:
+    """What workers on other machines call."""
 
 
 def fit_one(item: Todo, location: str, config: FitConfig, device: str, send: OnEvent) -> tuple[Todo, Outcome | None]:
