@@ -154,7 +154,7 @@ def test_the_command_appends_its_log_and_retries_when_asked(
     photos: Path, store: DirectoryStore, tmp_path: Path
 ) -> None:
     def run(*more: str) -> int:
-        words = ["fit", str(photos), "--cache", str(store.root), "--jobs", "1", "--log-json", str(tmp_path / "log")]
+        words = ["fit", str(photos), "--store", str(store.root), "--jobs", "1", "--log-json", str(tmp_path / "log")]
         return CliRunner().invoke(app, [*words, "--max-size", "32", *more]).exit_code
 
     assert run() == 0
