@@ -77,7 +77,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "animate": (tasks.animate, tasks.save_clip),
     **{name: (getattr(tasks, name),) for name in ("edit", "harmonize", "inpaint", "paint", "sample")},
 }
-HOW_IT_TALKS = {"help", "json", "quiet", "yes", "parent"}
+HOW_IT_TALKS = {"help", "json", "log-json", "quiet", "yes", "parent"}
 AS_ONE_VALUE = {"preset", "max-size"}  # of `config=`
 ELSE_OF_THE_COMMAND_LINE = {
     "dry-run",  # `plan_dataset`, `plan_bank`
