@@ -42,7 +42,7 @@ def _masks(subject: Subject, inputs: list[Path], masks: list[Path] | None) -> li
 @reported
 def harmonize(
     target: Target,
-    pasted: Annotated[
+    paste: Annotated[
         list[Path],
         typer.Option(help="IMAGE with the object pasted into it, of the same size; may be given several times."),
     ],
@@ -66,11 +66,11 @@ def harmonize(
 
     start = start_of(start_scale)
     subject = subject_of(target, location, preset_name, max_size, fit_first=fit_first)
-    images, where = [subject.opened(path) for path in pasted], _masks(subject, pasted, masks)
+    images, where = [subject.opened(path) for path in paste], _masks(subject, paste, masks)
     made = tasks.harmonize(
         subject.pyramid, images, where, start_scale=start, own_colours=own_colours, edge_px=edge_px, seed=seed
     )
-    names = [f"{path.stem}_harmonized" for path in pasted]
+    names = [f"{path.stem}_harmonized" for path in paste]
     write_pictures(subject, made, names, out, force=force, as_json=as_json)
 
 

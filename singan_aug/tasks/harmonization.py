@@ -25,7 +25,7 @@ SAME = 0.02  # mean difference in [-1, 1] up to which the fitted image holds the
 
 def harmonize(
     pyramid: Pyramid,  # of the image that was pasted into
-    pasted: Any,
+    paste: Any,
     mask: Any = None,
     *,
     start_scale: StartScale | None = None,
@@ -40,13 +40,13 @@ def harmonize(
 
     Args:
         pyramid: of the image that was pasted into, of any preset.
-        pasted: that image with the object in it, as `fit` takes images; or a list, one picture for each.
+        paste: that image with the object in it, as `fit` takes images; or a list, one picture for each.
         mask: where the object is, of the same size: what is over half of the largest value; a list beside a list. By
             default what differs from the fitted image.
         start_scale: the first scale that redraws, as `draw` takes it; coarser ones keep less of the object. By default
             the finest.
         own_colours: what share of its own colours the object keeps, 0 to 1: a pyramid knows only those of its image.
-        edge_px: how far from the mask pixels may change. Beyond, the result is `pasted` to the byte.
+        edge_px: how far from the mask pixels may change. Beyond, the result is `paste` to the byte.
         seed: of the noise, where scales generate; scales that copy take none.
 
     Raises:
@@ -71,4 +71,4 @@ def harmonize(
         return laid_over(composite, new, region, edge_px)
 
     with torch.no_grad():
-        return pictures(made, pasted, mask)
+        return pictures(made, paste, mask)

@@ -445,7 +445,7 @@ def files(tmp_path: Path) -> Path:
 
 
 INPUTS = {
-    "harmonize": ["--pasted", "pasted.png", "--mask", "mask.png"],
+    "harmonize": ["--paste", "pasted.png", "--mask", "mask.png"],
     "edit": ["--edited", "pasted.png", "--mask", "mask.png"],
     "inpaint": ["--mask", "mask.png"],
     "paint": ["--painting", "other.png"],
