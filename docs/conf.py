@@ -106,6 +106,20 @@ def _fields(obj: Any) -> list[str]:
     return ["", *(f"- `{name}`: {comment}" for name, comment in found), ""] if found else []
 
 
+def _constants(module: Any, page: str) -> list[str]:
+    """Entries for what a module exports that is neither a class nor a function, unless the page has one."""
+    found = []
+    for name in getattr(module, "__all__", ()):
+        value = getattr(module, name)
+        if not (name.startswith("_") or inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value)):
+            comment = re.search(rf"^{name}\b[^=\n]*= [^#\n]*  # (.*)$", inspect.getsource(module), re.MULTILINE)
+            has_docstring = re.search(rf"^{name}\b[^=\n]*= .*\n\"\"\"", inspect.getsource(module), re.MULTILINE)
+            if not has_docstring and f"py:data:: {name}\n" not in page:
+                entry = [f".. py:data:: {name}", f"   :module: {module.__name__}", ""]
+                found += ["", *entry, f"   {comment[1]}" if comment else "", ""]
+    return found
+
+
 def _as_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Docstrings are plain text with `code` in single quotes: nothing else in them is markup."""
     if what == "class":
@@ -114,6 +128,8 @@ def _as_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
         pieces = re.split(r"`+([^`]+)`+", line)
         plain = [re.sub(r"(\*(?!\w+\*)(?<!\w\*)|\||_(?!\w))", r"\\\1", piece) for piece in pieces[::2]]
         lines[i] = "".join(a + b for a, b in zip(plain, [*(f"``{code}``" for code in pieces[1::2]), ""], strict=True))
+    if what == "module":
+        lines.extend(_constants(obj, (HERE / f"{app.env.docname}.md").read_text("utf-8")))
 
 
 def _skip(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
