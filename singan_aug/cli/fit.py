@@ -63,7 +63,6 @@ def fit(
     wait_sec: Annotated[
         float,
         typer.Option(
-            "--wait",
             "--wait-sec",
             min=0,
             metavar="SECONDS",
