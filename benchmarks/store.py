@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from benchmarks._result import Row, say, spread, write
+from benchmarks._result import RESULTS, Row, say, spread, write
 from singan_aug import fast, fit
 from singan_aug.images.descriptor import DESCRIPTOR_BYTES, make_descriptor
 from singan_aug.lookup import PerceptualIndex
@@ -145,6 +146,12 @@ def _added(place: Path, count: int) -> Row:
     }
 
 
+def _ls_first(store: DirectoryStore) -> Row:
+    for file in (Path(store.location) / "derived").glob("catalogue*"):
+        file.unlink()
+    return _command("ls", store, "ls", repeats=1, state="no catalogue yet")
+
+
 def _read(place: Path) -> Row:
     """What reading all files, and nothing else, takes: the least that a check of them can take."""
     started, before = time.perf_counter(), time.process_time()
@@ -153,31 +160,45 @@ def _read(place: Path) -> Row:
     return {"what": "all files read", "state": "by Python", "bytes": total, **sec}
 
 
+def _measured(place: Path) -> dict[str, Callable[[], Row]]:
+    """What each part gives, in the order in which they are measured."""
+    store, jobs = DirectoryStore(place), str(os.cpu_count())
+    return {
+        "index made": lambda: _look_up(store, "no index yet", 1),
+        "index": lambda: _look_up(store, "index", REPEATS),
+        "added": lambda: _added(place, ADDED),
+        "ls first": lambda: _ls_first(store),
+        "ls": lambda: _command("ls", store, "ls", state="catalogue"),
+        "ls --json": lambda: _command("ls --json", store, "ls", "--json", state="catalogue"),
+        "read": lambda: _read(place),
+        "verify": lambda: _command("verify", store, "verify", "--jobs", "1", repeats=1, state="one process"),
+        "verify side by side": lambda: _command(
+            "verify", store, "verify", "--jobs", jobs, repeats=1, state=f"{jobs} processes"
+        ),
+    }
+
+
 def main() -> None:
     """Make a store, measure, write results/store.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, help="where to make it, and leave it; a temporary folder by default")
+    parser.add_argument("--parts", nargs="+", choices=_measured(Path()), help="rows of others stay as they are")
     options = parser.parse_args()
+    path = RESULTS / "store.json"
     with tempfile.TemporaryDirectory() as temporary:
         place = options.folder or Path(temporary) / "store"
-        store = DirectoryStore(place) if place.exists() else make_store(place, options.entries)
-        shutil.rmtree(place / "derived", ignore_errors=True)
-        jobs = str(os.cpu_count())
-        rows = [
-            _look_up(store, "no index yet", 1),
-            _look_up(store, "index", REPEATS),
-            _added(place, ADDED),
-            _command("ls", store, "ls", repeats=1, state="no catalogue yet"),
-            _command("ls", store, "ls", state="catalogue"),
-            _command("ls --json", store, "ls", "--json", state="catalogue"),
-            _read(place),
-            _command("verify", store, "verify", "--jobs", "1", repeats=1, state="one process"),
-            _command("verify", store, "verify", "--jobs", jobs, repeats=1, state=f"{jobs} processes"),
-        ]
-        rows = [{"entries": options.entries, **row} for row in rows]
-        say(json.dumps(rows, indent=1))
-        write("store", rows, seeds=[0])
+        if not place.exists():
+            make_store(place, options.entries)
+        if not options.parts:
+            shutil.rmtree(place / "derived", ignore_errors=True)
+        parts = options.parts or list(_measured(place))
+        for name in parts:
+            load = round(os.getloadavg()[0], 1)  # processes that wanted a core: seconds grow with it
+            row = {"part": name, "entries": options.entries, "load": load, **_measured(place)[name]()}
+            kept = json.loads(path.read_text())["rows"] if path.exists() else []
+            say(json.dumps(row))
+            write("store", [*(each for each in kept if each["part"] != name), row], seeds=[0])
 
 
 if __name__ == "__main__":
