@@ -28,7 +28,7 @@ from singan_aug.fitting.visible import visible_px
 from singan_aug.images import image_and_mask, resize_pixels, to_signed
 from singan_aug.pyramid.generated.blocks import BLOCKS
 from singan_aug.pyramid.generated.networks import Generator
-from singan_aug.pyramid.generated.scale import GeneratedScale
+from singan_aug.pyramid.generated.scale import GeneratedScale, trained_sizes
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.resample import RESAMPLERS, resize
 from singan_aug.pyramid.sizes import Size, scale_widths, stack_sizes, working_size
@@ -150,8 +150,8 @@ def fit_stack(image: Any, config: FitConfig, parts: Parts) -> tuple[Pyramid, Tra
     real = to_signed(resize_pixels(pixels, size))
     generated, copied = stack_sizes(size, config, visible_px(real, None, config))
     resample, seeds = config.sizes.resample, (config.seed, 0)
-    trained = trained_stack(real, generated, config.generated, resample, seeds, parts)
-    above = fit_copied(real, copied, config.copied, resample, seeds, lambda *_: None)
+    trained = trained_stack(real, trained_sizes(generated, config.generated), config.generated, resample, seeds, parts)
+    above = fit_copied(real, copied, config.copied, resample, seeds, lambda *_: None, searched=True)
     return Pyramid(config, real.shape[1], (*trained.scales, *above)), trained
 
 

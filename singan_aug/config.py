@@ -187,6 +187,7 @@ class Generated(Part):
 
     scales: Positive | None = None  # how many of the coarsest; None: all, where none copies
     visible_share: Fraction = 0.0  # of the image's variance that the coarsest scale shows; it is larger where it must
+    milder_ratio: Fraction = 0.0  # of noise and shift at one more start scale, of the same network; 0: there is none
     networks: Networks = Networks()
     noise: Noise = Noise()
     objective: Objective = Objective()
@@ -196,7 +197,11 @@ class Generated(Part):
         """One scale has none above it, and the paper's coarsest scale has a fixed size."""
         finer = ("amplitude", "noise_gain", "steps_finer", "width_doubles_every")
         ruled_out = dict.fromkeys(finer, "scales=1") if self.scales == 1 else {}
-        return ruled_out | ({"visible_share": "all scales generated"} if self.scales is None else {})
+        if self.scales is None:
+            ruled_out["visible_share"] = "all scales generated"
+        if self.scales != 1 or self.noise.anchor == "none":
+            ruled_out["milder_ratio"] = f"scales={self.scales}, anchor={self.noise.anchor!r}"
+        return ruled_out
 
 
 class Copied(Part):
@@ -205,6 +210,7 @@ class Copied(Part):
     patch_px: Annotated[int, Field(ge=1, le=31)] = 5  # side of the patches that are compared; odd
     descriptor_dims: Annotated[Positive, Field(le=4096)] = 16  # principal components in which patches are compared
     completeness: Annotated[NonNegative, Field(gt=0.0)] = 5e-3  # alpha; smaller uses more of the source
+    search_patch_px: Annotated[int, Field(ge=1, le=31)] = 5  # patch_px where what was generated is searched for
     search_passes: Annotated[Positive, Field(le=16)] = 1  # searches for what was generated; later ones for the copy
     search_nearness: NonNegative = 0.0  # what a side of the image is worth there, in squared difference
     match_tolerance: NonNegative = 1e-2  # squared difference (in [-1, 1]) up to which a place is not improved
@@ -213,13 +219,23 @@ class Copied(Part):
     shift_cells: Annotated[Positive, Field(le=256)] = 2  # cells of the random field of shifts along the short side
     shift_step_px: Step = 3  # shifts are rounded to this, so that regions move as one; 0: not
     seam_passes: Passes = 0  # passes that lay seams where they show least; 0: where they fall
+    drift_px: Shift = (
+        0.0  # of a smooth random field that moves what the scale below the finest takes over, in its pixels
+    )
     seam_blend_px: Blur = 3.0  # low frequencies of neighbouring pieces are blended so far; 0: exact copies
 
     @model_validator(mode="after")
     def _patches_have_a_middle(self) -> Copied:
-        if self.patch_px % 2 == 0:
-            raise ValueError(f"patch_px: expected an odd number, so that a patch has a middle, got {self.patch_px}")
+        for name in ("patch_px", "search_patch_px"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(
+                    f"{name}: expected an odd number, so that a patch has a middle, got {getattr(self, name)}"
+                )
         return self
+
+    def patch_sides(self, count: int, *, searched: bool) -> tuple[int, ...]:
+        """Side of the patches of each of `count` copied scales; `searched`: the first lies above a generated one."""
+        return tuple(self.search_patch_px if searched and k == 0 else self.patch_px for k in range(count))
 
 
 class FitConfig(Part):
@@ -232,7 +248,11 @@ class FitConfig(Part):
 
     def ruled_out(self) -> Mapping[str, str]:
         """Nothing is searched for where nothing is generated."""
-        return dict.fromkeys(("search_passes", "search_nearness"), "no generated scale") if not self.generated else {}
+        return (
+            dict.fromkeys(("search_patch_px", "search_passes", "search_nearness"), "no generated scale")
+            if not self.generated
+            else {}
+        )
 
     @model_validator(mode="after")
     def _scales_are_of_some_sort(self) -> FitConfig:

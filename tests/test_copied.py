@@ -15,6 +15,7 @@ from singan_aug.config import Copied, FitConfig
 from singan_aug.errors import ConfigError
 from singan_aug.fitting import FitEvent, fit
 from singan_aug.images import to_signed
+from singan_aug.metrics import pieces
 from singan_aug.presets import fast, smooth
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.copied.coordinates import SEAM_LIMIT
@@ -289,3 +290,12 @@ def test_shifts_have_the_deviation_and_steps_of_the_config() -> None:
     assert float(shifts.std()) == pytest.approx(6.0, rel=0.25)  # bicubic between cells smooths some of it away
     finer = torch.stack([random_shift((40, 60), generator_for(i), 1, config) for i in range(200)])
     assert float(finer.std()) == pytest.approx(3.0, rel=0.35)
+
+
+def test_a_drift_moves_what_the_scale_below_the_finest_takes_over() -> None:
+    still, drifting = fit(PHOTO, patches()), fit(PHOTO, patches(drift_px=1.0))
+    assert torch.equal(_origin(still, -2), _origin(drifting, -2))  # nothing is taken over where a draw starts
+    moved = (_origin(still, 0) - _origin(drifting, 0)).float()
+    assert 0.5 < float(moved.abs().median()) < 4.0  # elsewhere another seam is a better one
+    largest = [pieces(_origin(each, 0)[None])[0].largest_ratio for each in (still, drifting)]
+    assert largest[1] < 0.8 * largest[0]

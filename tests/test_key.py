@@ -238,7 +238,7 @@ def test_a_changed_config_changes_the_key_alone(changes: dict[str, float]) -> No
 
 
 def _other(name: str, value: Any) -> Any:
-    if name == "patch_px":
+    if name in ("patch_px", "search_patch_px"):
         return value + 2  # odd
     if isinstance(value, str):
         return value + "2"

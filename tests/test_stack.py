@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from singan_aug.errors import ConfigError
 from singan_aug.fitting import FitEvent, fit
 from singan_aug.pyramid import Pyramid, draw, reconstruct, trace
 from singan_aug.pyramid.copied.scale import CopiedScale
 from singan_aug.pyramid.generated.scale import GeneratedScale
+from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.scale import Canvas, draw_upwards
 from singan_aug.store import DirectoryStore, make_key
 from tests.conftest import make_photo, mixed
@@ -173,3 +175,44 @@ def test_the_generated_scale_learns() -> None:
     config = CONFIG.replace(objective_weight=0.0)
     errors = [fit(PHOTO, config.replace(steps_coarsest=n)).provenance["reconstruction_rmse"][0] for n in (2, 100)]
     assert errors[1] < 0.8 * errors[0]
+
+
+def test_a_milder_start_draws_nearer_to_the_source_and_lets_others_pass() -> None:
+    milder = fit(PHOTO, CONFIG.replace(milder_ratio=0.25, anchor="blurred", anchor_blur_px=1.0, anchor_shift_px=1.0))
+    without = fit(PHOTO, CONFIG.replace(anchor="blurred", anchor_blur_px=1.0, anchor_shift_px=1.0))
+    assert len(milder) == len(without) + 1
+    assert [scale.size for scale in milder.scales[:3]] == [milder.scales[0].size] * 3
+    assert torch.equal(draw(milder, 2, 0, seed=5), draw(without, 2, 0, seed=5))
+    assert torch.equal(draw(milder, 2, 2, seed=5), draw(without, 2, 1, seed=5))
+
+    def generated(start: int) -> torch.Tensor:
+        generators = [generator_for(5, i) for i in range(8)]
+        return milder.scales[start].draw(None, milder.scales[start].size, generators).image
+
+    spread = [float(generated(start).std(0).mean()) for start in (0, 1)]
+    assert 0 < spread[1] < 0.5 * spread[0]
+
+
+def test_a_milder_start_is_stored_without_tensors_of_its_own(tmp_path: Path) -> None:
+    config = CONFIG.replace(milder_ratio=0.25, anchor="blurred", anchor_blur_px=1.0, anchor_shift_px=1.0)
+    made, store, key = fit(PHOTO, config), DirectoryStore(tmp_path), make_key(PHOTO, config)
+    store.save(key, made)
+    loaded = store.load(str(key))
+    assert not any(name.startswith("scales.1.") for name in made.tensors())
+    for start in range(len(made)):
+        assert torch.equal(draw(loaded, 1, start, seed=2), draw(made, 1, start, seed=2))
+
+
+def test_a_milder_start_needs_one_generated_scale_with_an_anchor() -> None:
+    with pytest.raises(ConfigError, match="milder_ratio does not apply"):
+        CONFIG.replace(milder_ratio=0.5, anchor="none")
+    with pytest.raises(ConfigError, match="milder_ratio does not apply"):
+        CONFIG.replace(milder_ratio=0.5, anchor="blurred", scales=2)
+
+
+def test_what_was_generated_is_searched_for_with_patches_of_its_own_side(tmp_path: Path) -> None:
+    config = CONFIG.replace(patch_px=5, search_patch_px=9)
+    made, store, key = fit(PHOTO, config), DirectoryStore(tmp_path), make_key(PHOTO, config)
+    assert [scale.stored()["basis"].shape[-1] for scale in made.scales[1:3]] == [9, 5]
+    store.save(key, made)
+    assert torch.equal(draw(store.load(str(key)), 1), draw(made, 1))

@@ -16,10 +16,14 @@ from singan_aug.pyramid.sizes import Size
 __all__ = ["copied_work", "fit_copied"]
 
 
-def copied_work(sizes: Sequence[Size], channels: int, copied: Copied) -> tuple[ScaleWork, ...]:
+def copied_work(sizes: Sequence[Size], channels: int, copied: Copied, *, searched: bool) -> tuple[ScaleWork, ...]:
     """One step a scale: gathering its patches, which takes about as long as four passes that describe them."""
-    filters = 4 * copied.descriptor_dims * channels * copied.patch_px**2
-    return tuple(ScaleWork(1, float(height * width * filters)) for height, width in sizes)
+    values = 4 * copied.descriptor_dims * channels
+    sides = copied.patch_sides(len(sizes), searched=searched)
+    return tuple(
+        ScaleWork(1, float(height * width * values * side**2))
+        for (height, width), side in zip(sizes, sides, strict=True)
+    )
 
 
 def fit_copied(
@@ -29,15 +33,17 @@ def fit_copied(
     resample: str,
     seeds: tuple[int, ...],
     report: Report,
+    *,
+    searched: bool,  # whether the first lies above a generated scale
 ) -> tuple[CopiedScale, ...]:
     """Principal components of the patches of each scale, as seen from the scale below; nothing here can diverge.
 
     The seeds decide which patches are sampled.
     """
     bases = []
-    for k, size in enumerate(sizes):
+    for k, (size, side) in enumerate(zip(sizes, copied.patch_sides(len(sizes), searched=searched), strict=True)):
         seen = resize(resize(real, sizes[max(0, k - 1)], resample), size, resample)
         rng = generator_for(*seeds, k, "patches")
-        bases.append(descriptor_basis(seen, copied.patch_px, copied.descriptor_dims, rng))
+        bases.append(descriptor_basis(seen, side, copied.descriptor_dims, rng))
         report(k, 1, {})
     return copied_scales(real, bases, sizes, copied, resample)

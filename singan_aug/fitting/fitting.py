@@ -23,7 +23,7 @@ from singan_aug.images import Mask, image_and_mask, refuse_constant, resize_mask
 from singan_aug.presets import fast
 from singan_aug.pyramid import Pyramid
 from singan_aug.pyramid.copied.displacement import measure_displacement
-from singan_aug.pyramid.generated.scale import GeneratedScale
+from singan_aug.pyramid.generated.scale import GeneratedScale, with_milder_start
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scale import Scale
 from singan_aug.pyramid.sizes import Size, stack_sizes, working_size
@@ -204,13 +204,15 @@ def _scales(
     if config.generated is not None:
         made = fit_generated(real, generated, config.generated, resample, seeds, report)
         # What is copied for a generated image jumps as it changes: so it is what half precision keeps, from the start.
-        scales += made if config.copied is None else tuple(map(_in_half_precision, made))
+        if config.copied is not None:
+            made = tuple(map(_in_half_precision, made))
+        scales += with_milder_start(made, config.generated)
     if config.copied is not None:
 
         def report_above(k: int, step: int, losses: Mapping[str, float]) -> None:
             report(len(generated) + k, step, losses)
 
-        scales += fit_copied(real, copied, config.copied, resample, seeds, report_above)
+        scales += fit_copied(real, copied, config.copied, resample, seeds, report_above, searched=bool(scales))
     return scales
 
 
@@ -237,7 +239,7 @@ def _work(sizes: tuple[Sequence[Size], Sequence[Size]], channels: int, config: F
     if config.generated is not None:
         work += generated_work(generated, channels, config.generated)
     if config.copied is not None:
-        work += copied_work(copied, channels, config.copied)
+        work += copied_work(copied, channels, config.copied, searched=config.generated is not None)
     return work
 
 

@@ -122,7 +122,7 @@ def stored_bytes(size: Size, channels: int, config: FitConfig) -> int:
     if config.generated is not None:
         spent += generated_bytes(generated, config.generated, channels)
     if config.copied is not None:
-        spent += copied_bytes(copied, config.copied, channels)
+        spent += copied_bytes(copied, config.copied, channels, searched=config.generated is not None)
     return spent
 
 

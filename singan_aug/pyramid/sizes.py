@@ -83,7 +83,7 @@ def stack_sizes(
     """Sizes of the generated and of the copied scales, each from the coarsest to the finest; either may be empty.
 
     The first copied scale has the size of the last generated one: there it finds the source's patches for what was
-    generated, where that is cheapest.
+    generated, where that is cheapest. So has the milder start, if any.
     """
     sizes = scale_sizes(finest, config, coarsest_px)
     if config.generated is None:
@@ -91,7 +91,8 @@ def stack_sizes(
     if config.copied is None:
         return sizes, ()
     count = min(config.generated.scales or len(sizes), len(sizes))
-    return sizes[:count], sizes[count - 1 :]
+    milder = sizes[count - 1 : count] if config.generated.milder_ratio else ()
+    return sizes[:count] + milder, sizes[count - 1 :]
 
 
 def given_coarsest_px(coarsest: Size, finest: Size, config: FitConfig) -> int | None:

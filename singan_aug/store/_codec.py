@@ -11,6 +11,7 @@ from singan_aug.errors import ConfigError, CorruptPyramidError
 from singan_aug.images import Pixels, turn_pixels
 from singan_aug.images.descriptor import make_descriptor
 from singan_aug.pyramid import Pyramid, draw, reconstruct
+from singan_aug.pyramid.copied.scale import CopiedScale
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store._manifest import Manifest, newer
 
@@ -92,18 +93,19 @@ def _unfit(pyramid: Pyramid, stored: dict[str, torch.Tensor]) -> str | None:
         for name, tensor in scale.stored().items():
             shape = tuple(tensor.shape)
             if name == "basis":
-                shapes["basis"] = [_basis_shape(pyramid)]
+                shapes["basis"] = [_basis_shape(pyramid, k)]
             if shape not in shapes.get(name, [shape]):
                 return f"scale {k}: {name}: expected {shapes[name][-1]}, got {shape}"
         below = scale.size
     return None
 
 
-def _basis_shape(pyramid: Pyramid) -> tuple[int, ...]:
-    copied = pyramid.config.copied
+def _basis_shape(pyramid: Pyramid, k: int) -> tuple[int, ...]:
+    copied, count = pyramid.config.copied, sum(isinstance(scale, CopiedScale) for scale in pyramid.scales)
     assert copied is not None
-    patch_px = copied.patch_px
-    return (min(copied.descriptor_dims, pyramid.channels * patch_px**2), pyramid.channels, patch_px, patch_px)
+    sides = copied.patch_sides(count, searched=count < len(pyramid))
+    side = sides[k - (len(pyramid) - count)]
+    return (min(copied.descriptor_dims, pyramid.channels * side**2), pyramid.channels, side, side)
 
 
 def _widened(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

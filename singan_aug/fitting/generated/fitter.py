@@ -15,7 +15,7 @@ from singan_aug.fitting.generated.schedule import RATES, scale_steps
 from singan_aug.fitting.generated.training import train, training_scale_for
 from singan_aug.pyramid.generated.blocks import initialise
 from singan_aug.pyramid.generated.networks import Generator, generator_from
-from singan_aug.pyramid.generated.scale import GeneratedScale
+from singan_aug.pyramid.generated.scale import GeneratedScale, trained_sizes
 from singan_aug.pyramid.noise import AMPLITUDES, ANCHORS, generator_for
 from singan_aug.pyramid.resample import RESAMPLERS
 from singan_aug.pyramid.sizes import Size, scale_widths
@@ -32,13 +32,14 @@ def generated_work(sizes: Sequence[Size], channels: int, generated: Generated) -
     updates = schedule.generator_updates
     if "critic_updates" in objective.leaves():
         updates += objective.critic_updates
-    for scale, ((height, breadth), width) in enumerate(zip(sizes, scale_widths(len(sizes), networks), strict=True)):
+    trained = trained_sizes(sizes, generated)
+    for scale, ((height, breadth), width) in enumerate(zip(trained, scale_widths(len(trained), networks), strict=True)):
         weights = 9 * (2 * channels * width + (networks.layers - 2) * width**2)
         crop_px = schedule.crop_px or max(height, breadth)
         pixels = min(height, crop_px) * min(breadth, crop_px)
         macs = float(pixels * schedule.batch) * weights * 2 * updates
         work.append(ScaleWork(scale_steps(scale, schedule), macs))
-    return tuple(work)
+    return (*work, *(ScaleWork(1, 0.0) for _ in sizes[len(trained) :]))
 
 
 def fit_generated(
@@ -54,9 +55,9 @@ def fit_generated(
     Raises `ConfigError` where a part is not registered or the networks are too deep, `FitDivergedError` where losses or
     draws become non-finite or draws constant.
     """
-    channels, device = real.shape[1], real.device
-    widths = scale_widths(len(sizes), generated.networks)
-    _check(generated, resample, sizes)
+    channels, device, trained = real.shape[1], real.device, trained_sizes(sizes, generated)
+    widths = scale_widths(len(trained), generated.networks)
+    _check(generated, resample, trained)
     scales: tuple[GeneratedScale, ...] = ()
     objective: Objective | None = None
     for k, width in enumerate(widths):
@@ -64,13 +65,15 @@ def fit_generated(
         below = scales[-1].generator if scales and widths[k - 1] == width else None
         generator = initial_generator(generated.networks, channels, width, below, rng).to(device)
         objective = OBJECTIVES[generated.objective.loss](generated, channels, width, rng, device, objective)
-        training_scale = training_scale_for(real, sizes, scales, generator, generated, resample)
+        training_scale = training_scale_for(real, trained, scales, generator, generated, resample)
 
         def note(step: int, losses: Mapping[str, float], scale: int = k) -> None:
             report(scale, step, losses)
 
         fitted = train(training_scale, objective, generated, generator_for(*seeds, k, "training"), note)
         scales = (*scales, fitted)
+    for k in range(len(trained), len(sizes)):
+        report(k, 1, {})
     return scales
 
 

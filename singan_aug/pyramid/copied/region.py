@@ -141,7 +141,7 @@ class _Places:
 
     def __init__(self, scale: CopiedScale, known: Tensor | None, how: Imitation) -> None:
         self.scale, self.how = scale, how
-        self.radius = scale.how.patch_px // 2
+        self.radius = scale.basis.shape[-1] // 2
         self.basis = packed_basis(scale.basis)
         whole = torch.ones(scale.size, dtype=torch.bool, device=scale.source.device)
         if known is not None and known.any():

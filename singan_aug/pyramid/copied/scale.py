@@ -30,6 +30,7 @@ from singan_aug.pyramid.copied.coordinates import FAR, MARGIN
 from singan_aug.pyramid.copied.search import nearest_nearby, nearest_places, prepared
 from singan_aug.pyramid.copied.shifts import random_shift, settled_seams
 from singan_aug.pyramid.copied.steps_torch import describe, packed_basis, seams
+from singan_aug.pyramid.fields import random_field
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scale import Canvas, Scale
 from singan_aug.pyramid.sizes import Size
@@ -39,6 +40,7 @@ __all__ = ["CopiedScale", "copied_bytes", "copied_scales", "descriptor_basis"]
 AROUND_SEAMS_PX = 2  # pixels so close to a seam are compared with all places
 EXHAUSTIVE = 1_400_000  # pairs of places up to which every one is compared with every other
 REACH_RATIO = 0.15  # of the short side: how far away a place is searched for beyond that
+DRIFT_CELLS = 6  # of the random field of the drift along the short side
 GLANCE_PX = 16  # short side at which shifts are compared
 SETTLED = 7_000  # pixels of a canvas up to which seams are settled before a draw starts
 SAMPLED = 2000  # patches from which the descriptors' basis is made
@@ -66,7 +68,7 @@ class CopiedScale(Scale):
     levels: SourceLevels  # the source at each copied scale
     basis: Tensor  # [D, C, p, p] orthonormal filters: the principal components of this scale's patches
     index: int  # which of the copied scales this is, 0 the coarsest
-    is_finest: bool
+    above: int  # how many scales there are above it
     resample: str  # how images are resized between scales
     how: Copied
 
@@ -79,6 +81,16 @@ class CopiedScale(Scale):
     def entering(self) -> Tensor:  # type: ignore[override]
         """[1, C, h', w']: the source at the scale below; at scale 0 the source itself."""
         return self.levels.at(max(0, self.index - 1))
+
+    @property
+    def is_finest(self) -> bool:
+        """Whether what it copies is the variant."""
+        return self.above == 0
+
+    @property
+    def drift_px(self) -> float:
+        """How far it moves what it takes over: below the finest scale alone, elsewhere 0."""
+        return self.how.drift_px if self.above == 1 else 0.0
 
     @property
     def blend_px(self) -> float:
@@ -123,7 +135,8 @@ class CopiedScale(Scale):
     def draw(self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator]) -> Canvas:
         """Shift regions of the source where the draw starts; elsewhere follow the coordinates from below.
 
-        What was generated below has no coordinates: they are searched for.
+        What was generated below has no coordinates: they are searched for. The drift is this sort's noise at a finer
+        scale: it keeps regions from moving as one.
         """
         if below is None:
             origin = self._begin(size, generators)
@@ -133,7 +146,11 @@ class CopiedScale(Scale):
                 origin = self._found(seen)
             else:
                 below_px = (self.entering.shape[2], self.entering.shape[3])
-                origin = self.improved(seen, self._steps.followed(below.origin, below_px, self.size, size))
+                origin = self._steps.followed(below.origin, below_px, self.size, size)
+                if self.drift_px:
+                    origin = self._drifted(origin, generators)
+                    seen = self._copied(origin)
+                origin = self.improved(seen, origin)
         return Canvas(self._image(origin), origin)
 
     def typical_origin(self, generators: Sequence[torch.Generator]) -> Tensor:
@@ -179,6 +196,14 @@ class CopiedScale(Scale):
         origin = self._steps.placed(shift, self.size, mirrored=True)
         # Elsewhere it would gain little: the next scale improves what it is handed.
         return self.improved(self._copied(origin), origin) if self.is_finest else origin
+
+    def _drifted(self, origin: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Coordinates, [N, 2, h, w], moved by a smooth random field of whole pixels."""
+        size = (origin.shape[2], origin.shape[3])
+        drift_px = self.drift_px * min(size) / min(self.size)
+        fields = torch.cat([random_field(size, generator, drift_px, DRIFT_CELLS) for generator in generators])
+        rows, columns = (origin + fields.round().to(origin)).unbind(1)
+        return torch.stack([rows.clamp_(0, self.size[0] - 1), columns.clamp_(0, self.size[1] - 1)], dim=1)
 
     def _described_at(self, origin: Tensor) -> Tensor:
         """[N, ..., D]: what the places look like that are nearest to coordinates, [N, 2, ...]."""
@@ -286,12 +311,12 @@ def copied_scales(
     """The copied scales of a source, coarsest first."""
     levels, last = SourceLevels(source, sizes, resample), len(sizes) - 1
     return tuple(
-        CopiedScale(size, levels, basis, k, k == last, resample, copied)
+        CopiedScale(size, levels, basis, k, last - k, resample, copied)
         for k, (size, basis) in enumerate(zip(sizes, bases, strict=True))
     )
 
 
-def copied_bytes(sizes: Sequence[Size], copied: Copied, channels: int) -> int:
+def copied_bytes(sizes: Sequence[Size], copied: Copied, channels: int, *, searched: bool) -> int:
     """About how much copied scales of these sizes take in a store: the source, 8 bits a value, and the bases."""
-    basis = 2 * copied.descriptor_dims * channels * copied.patch_px**2
-    return channels * sizes[-1][0] * sizes[-1][1] + basis * len(sizes)
+    filters = copied.descriptor_dims * sum(side**2 for side in copied.patch_sides(len(sizes), searched=searched))
+    return channels * (sizes[-1][0] * sizes[-1][1] + 2 * filters)

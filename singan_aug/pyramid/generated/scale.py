@@ -1,9 +1,9 @@
-"""Generated scales: a small trained network each, as in the paper."""
+"""Generated scales: a small trained network each, as in the paper; and a milder start from one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,16 @@ from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scale import Canvas, Scale
 from singan_aug.pyramid.sizes import Size, scale_widths
 
-__all__ = ["SHIFT_CELLS", "GeneratedScale", "generated_bytes", "run_scale", "unpack_generated"]
+__all__ = [
+    "SHIFT_CELLS",
+    "GeneratedScale",
+    "MilderStart",
+    "generated_bytes",
+    "run_scale",
+    "trained_sizes",
+    "unpack_generated",
+    "with_milder_start",
+]
 
 SHIFT_CELLS = 2  # of the random field along the short side: it deforms the layout, not the texture
 
@@ -70,6 +79,59 @@ class GeneratedScale(Scale):
         return sum(tensor.numel() * tensor.element_size() for tensor in self.stored().values())
 
 
+@dataclass(frozen=True, eq=False)
+class MilderStart(Scale):
+    """Draws that start here are those of the scale below with less noise and a smaller shift: less new structure.
+
+    Draws that start below pass through as they are.
+    """
+
+    below: GeneratedScale
+    ratio: float  # of its noise and of its shift
+
+    @property
+    def size(self) -> Size:  # type: ignore[override]
+        """That of the scale below."""
+        return self.below.size
+
+    @property
+    def entering(self) -> Tensor:  # type: ignore[override]
+        """What enters the scale below."""
+        return self.below.entering
+
+    def draw(self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator]) -> Canvas:
+        """What the scale below draws, milder where the draw starts here."""
+        if below is not None:
+            return below
+        milder = replace(
+            self.below, amplitude=self.below.amplitude * self.ratio, shift_px=self.below.shift_px * self.ratio
+        )
+        return milder.draw(None, size, generators)
+
+    def reconstruct(self) -> Tensor:
+        """That of the scale below."""
+        return self.below.reconstruct()
+
+    def stored(self) -> dict[str, Tensor]:
+        """Nothing of its own."""
+        return {}
+
+    @property
+    def memory_bytes(self) -> int:
+        """Nothing of its own."""
+        return 0
+
+
+def trained_sizes(sizes: Sequence[Size], generated: Generated) -> Sequence[Size]:
+    """Out of the sizes of all generated scales those with a network of their own: all but the milder start's."""
+    return sizes[:-1] if generated.milder_ratio else sizes
+
+
+def with_milder_start(scales: tuple[GeneratedScale, ...], generated: Generated) -> tuple[Scale, ...]:
+    """The generated scales and, where the config asks for one, the milder start above them."""
+    return (*scales, MilderStart(scales[-1], generated.milder_ratio)) if generated.milder_ratio else scales
+
+
 def run_scale(
     scale: GeneratedScale,
     below: Tensor,  # [N, C, h, w] in [-1, 1]: the output of the scale below (or the anchor), at its own size
@@ -89,11 +151,12 @@ def unpack_generated(
     generated: Generated,
     channels: int,
     resample: str,
-) -> tuple[GeneratedScale, ...]:
+) -> tuple[Scale, ...]:
     """The scales again. Raises KeyError or RuntimeError where names or shapes do not fit."""
-    scales = []
-    widths = scale_widths(len(sizes), generated.networks)
-    for k, (own, size, width) in enumerate(zip(tensors, sizes, widths, strict=True)):
+    scales: list[GeneratedScale] = []
+    trained = trained_sizes(sizes, generated)
+    widths = scale_widths(len(trained), generated.networks)
+    for k, (own, size, width) in enumerate(zip(tensors[: len(trained)], trained, widths, strict=True)):
         # On no device: whatever the config asks for, nothing is made but what was stored.
         generator = generator_from(generated.networks, channels, width, "meta")
         state = {name.removeprefix("generator."): t for name, t in own.items() if name.startswith("generator.")}
@@ -115,14 +178,17 @@ def unpack_generated(
                 z_star=own["z_star"] if nothing_enters else None,
             )
         )
-    return tuple(scales)
+    if any(tensors[len(trained) :]):
+        raise RuntimeError("expected no tensors of a milder start")
+    return with_milder_start(tuple(scales), generated)
 
 
 def generated_bytes(sizes: Sequence[Size], generated: Generated, channels: int) -> int:
     """About how much generated scales of these sizes take in a store."""
     layers = generated.networks.layers
     maps = channels + (generated.noise.amplitude == "local")
+    trained = trained_sizes(sizes, generated)
     return 2 * sum(
         9 * (2 * channels * width + (layers - 2) * width**2) + maps * height * breadth
-        for (height, breadth), width in zip(sizes, scale_widths(len(sizes), generated.networks), strict=True)
+        for (height, breadth), width in zip(trained, scale_widths(len(trained), generated.networks), strict=True)
     )
