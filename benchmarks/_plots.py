@@ -73,7 +73,7 @@ def _cost(results: Results) -> Figure | None:
 
 
 def _frontier(results: Results) -> Figure | None:
-    """Left: SIFID from the coarsest scale against the cost of a fit. Right: SIFID against diversity along a knob."""
+    """Left: SIFID from the coarsest scale against the cost of a fit. Right: SIFID against LPIPS along a knob."""
     points = _points(results)
     if not points:
         return None
@@ -85,16 +85,16 @@ def _frontier(results: Results) -> Figure | None:
         if what not in points:  # nothing is known of its cost here
             left.axhline(score, color="grey", linestyle=":", label=f"{what} (cost not measured)")
     _label(left, "process-seconds of a fit (GPNN: of a sample)", "SIFID, start scale 0")
-    knob = _rows(results, "knob", "start_scale", "sifid_mean", "pixel_diversity_mean")
-    for start in sorted({row["start_scale"] for row in knob}):
-        own = [row for row in knob if row["start_scale"] == start]
-        field = list(own[0])[1]  # the knob stands behind what
-        x, y = [row["pixel_diversity_mean"] for row in own], [row["sifid_mean"] for row in own]
-        right.plot(x, y, "o-", label=f"{own[0]['what']}, start scale {start}, {field}")
+    knob = _rows(results, "knob", "sifid_mean", "lpips_to_source_mean")
+    for what in dict.fromkeys(row["what"] for row in knob):
+        own = [row for row in knob if row["what"] == what]
+        x, y = [row["lpips_to_source_mean"] for row in own], [row["sifid_mean"] for row in own]
+        right.plot(x, y, "o-" if "knob" in own[0] else "*", label=what)
         for row, *place in zip(own, x, y, strict=True):
-            right.annotate(f"{row[field]:g}", place, textcoords="offset points", xytext=(4, -9))
+            if "knob" in row:
+                right.annotate(f"{row['knob']:g}", place, textcoords="offset points", xytext=(4, -9))
     if knob:
-        _label(right, "diversity per pixel", "SIFID")
+        _label(right, "LPIPS to the source", "SIFID, start scale 0")
     else:
         right.set_visible(False)
     return figure

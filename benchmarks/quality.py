@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ from singan_aug.metrics import (
 )
 from singan_aug.presets import PRESETS, preset
 
+__all__ = ["Networks", "Scores", "first_seeds", "measure_pieces", "peer_folder", "row_of_peer", "score_variants"]
+
 SEEDS_APART = 1000
 SHEET_DRAWS = (3, 2, 1)  # of the first start scale, the second, the third
 SHEET_PX, GAP_PX, LABEL_PX = 1400, 4, 16
@@ -53,6 +55,14 @@ class Networks:
 
     stem: InceptionStem
     alex: LpipsAlex
+
+    @classmethod
+    def load(cls, folder: Path) -> Networks:
+        """Those of a folder. Raises as each network does."""
+        return cls(
+            InceptionStem.load(folder / "inception_stem.safetensors"),
+            LpipsAlex.load(folder / "lpips_alex.safetensors"),
+        )
 
 
 @dataclass
@@ -84,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--metrics", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--peer", action="append", default=[], type=_peer, metavar="NAME=FOLDER")
+    parser.add_argument("--peer", action="append", default=[], type=peer_folder, metavar="NAME=FOLDER")
     parser.add_argument("--limit", type=int, help="photos at most")
     parser.add_argument("--draws", type=int, default=5, help="draws that are scored, at each start scale")
     parser.add_argument("--starts", type=int, nargs="+", default=[0, 1, 2], help="start scales")
@@ -99,10 +109,7 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         configs = {name: preset(name, **dict(setting(text) for text in options.set)) for name in options.presets}
-        networks = Networks(
-            InceptionStem.load(options.metrics / "inception_stem.safetensors"),
-            LpipsAlex.load(options.metrics / "lpips_alex.safetensors"),
-        )
+        networks = Networks.load(options.metrics)
     except SinGANAugError as error:
         parser.error(str(error))
     photos = {path.stem: opened(path) for path in images_in(options.photos)[: options.limit]}
@@ -111,12 +118,12 @@ def main() -> None:
     rows, strips = [], [[(name, photo)] for name, photo in photos.items()]
     for name, config in configs.items():
         rows += _rows_of_preset(name, photos, config, networks, options, strips)
-    rows += [_row_of_peer(name, folder, photos, networks) for name, folder in options.peer]
+    rows += [row_of_peer(name, folder, photos, networks) for name, folder in options.peer]
     rows += _rows_of_references(list(photos.values()), networks)
     if options.sheet:
         _sheet(strips).save(options.sheet)
         say(f"wrote {options.sheet}")
-    write("quality", rows, seeds=_first_seeds(photos))
+    write("quality", rows, seeds=first_seeds(photos))
 
 
 def _rows_of_preset(
@@ -132,7 +139,7 @@ def _rows_of_preset(
     shown = dict(zip(options.starts, SHEET_DRAWS, strict=False))
     fit_sec = []
     draw(fit(next(iter(photos.values())), config))  # warm-up
-    for first_seed, strip, (name, photo) in zip(_first_seeds(photos), strips, photos.items(), strict=True):
+    for first_seed, strip, (name, photo) in zip(first_seeds(photos), strips, photos.items(), strict=True):
         started_sec = time.process_time()
         pyramid = fit(photo, config)
         fit_sec.append(time.process_time() - started_sec)
@@ -142,9 +149,9 @@ def _rows_of_preset(
             seeds = range(first_seed, first_seed + max(options.draws, options.diversity_draws))
             variants = variants_of(pyramid, start, seeds)
             scored.draw_ms += variants.draw_ms
-            _score(scored, unit(source), variants.images[: options.draws], networks)
+            score_variants(scored, unit(source), variants.images[: options.draws], networks)
             scored.incoherence += incoherence(known, variants.images[: options.draws]).tolist()
-            _measure_pieces(scored, variants.origins)
+            measure_pieces(scored, variants.origins)
             scored.pixel_diversity.append(pixel_diversity(variants.images[: options.diversity_draws], unit(source)))
             pictures = [_picture(variant) for variant in variants.images[: options.draws]]
             strip += [(f"{what}, start scale {start}", picture) for picture in pictures[: shown.get(start, 0)]]
@@ -159,29 +166,32 @@ def _rows_of_preset(
     ]
 
 
-def _first_seeds(photos: dict[str, Image.Image]) -> list[int]:
+def first_seeds(photos: Mapping[str, Image.Image]) -> list[int]:
+    """Of each photo."""
     return [SEEDS_APART * i for i in range(len(photos))]
 
 
-def _score(
+def score_variants(
     scores: Scores,
     source: Tensor,  # [1, 3, H, W] in [0, 1]
     variants: Tensor,  # [N, 3, H, W] in [0, 1]
     networks: Networks,
 ) -> None:
+    """Add SIFID and LPIPS of one photo's variants."""
     scores.sifid.append(sifid(source, variants, networks.stem).tolist())
     scores.lpips_to_source += lpips(source, variants, networks.alex).tolist()
     scores.lpips_between += lpips(variants[:-1], variants[1:], networks.alex).tolist()
 
 
-def _measure_pieces(scores: Scores, origins: Tensor | None) -> None:
+def measure_pieces(scores: Scores, origins: Tensor | None) -> None:
+    """Add the pieces of variants that copy pixels."""
     for found in pieces(origins) if origins is not None else ():
         scores.largest_piece_ratio.append(found.largest_ratio)
         scores.pieces_in_half.append(found.in_half)
         scores.unmoved_ratio.append(found.unmoved_ratio)
 
 
-def _row_of_peer(what: str, folder: Path, photos: dict[str, Image.Image], networks: Networks) -> Row:
+def row_of_peer(what: str, folder: Path, photos: dict[str, Image.Image], networks: Networks) -> Row:
     """SIFID at the sample's own size, all else at the photo's."""
     scores = Scores()
     for path in images_in(folder):
@@ -250,7 +260,8 @@ def _as_jpeg(image: Image.Image, *, quality: int) -> Image.Image:
     return Image.open(file).convert("RGB")
 
 
-def _peer(text: str) -> tuple[str, Path]:
+def peer_folder(text: str) -> tuple[str, Path]:
+    """NAME=FOLDER of a command line."""
     name, equals, folder = text.partition("=")
     if not (name and equals and Path(folder).is_dir()):
         raise argparse.ArgumentTypeError(f"expected NAME=FOLDER, got {text!r}")
