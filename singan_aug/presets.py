@@ -37,7 +37,7 @@ def learned(**changes: Any) -> FitConfig:
         scales=1,
         networks=Networks(width=32, batch_norm=False),
         visible_share=0.5,
-        milder_ratio=0.4,
+        milder_ratio=0.3,
         noise=Noise(
             anchor="blurred",
             anchor_blur_px=2.5,
@@ -57,7 +57,7 @@ def learned(**changes: Any) -> FitConfig:
             crop_px=36,
         ),
     )
-    copied = Copied(completeness=1e-2, search_patch_px=7, search_passes=2, search_nearness=0.22, drift_px=0.7)
+    copied = Copied(completeness=1e-2, search_patch_px=7, search_passes=2, search_nearness=0.27, drift_px=0.68)
     return FitConfig(sizes=COARSE_STEPS, generated=generated, copied=copied).replace(**changes)
 
 
