@@ -1,4 +1,4 @@
-"""What a fit costs: the fast preset at several sizes, and the paper's recipe timed per scale in the same run.
+"""What a fit costs: presets at several sizes, and the paper's recipe timed per scale in the same run.
 
 How cost and memory grow is measured in a fresh process for each size, on one photo that is enlarged where it has to be.
 """
@@ -33,6 +33,8 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=PACKAGED)
     parser.add_argument("--limit", type=int, default=6, help="photos to fit at each size")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 250], help="long sides in pixels")
+    cheap = sorted(set(PRESETS) - {"paper"})
+    parser.add_argument("--presets", nargs="+", choices=cheap, default=cheap)
     parser.add_argument(
         "--growth", type=int, nargs="+", default=[64, 96, 128, 192, 256, 384, 512], help="long sides in pixels"
     )
@@ -43,9 +45,9 @@ def main() -> None:
     torch.set_num_threads(1)
     paths = sorted(p for p in options.photos.iterdir() if p.suffix.lower() in {".jpg", ".png"})[: options.limit]
     fit(_opened(paths[0]), fast(finest_px=48))  # warm-up
-    rows = [_row_of_fast(paths, size) for size in options.sizes]
+    rows = [_row_of_preset(name, paths, size) for name in options.presets for size in options.sizes]
     if not options.no_paper:
-        rows += [_row_of_paper(paths[0], max(options.sizes), rows[-1])]
+        rows += [_row_of_paper(paths[0], max(options.sizes), rows)]
     for name in options.growth_presets:
         rows += _rows_of_growth(name, paths[0], options.growth, options.repeats)
     write("fit", rows, seeds=[0])
@@ -55,8 +57,8 @@ def _opened(path: Path) -> Image.Image:
     return Image.open(path).convert("RGB")
 
 
-def _row_of_fast(paths: list[Path], size: int) -> Row:
-    config = fast(finest_px=size)
+def _row_of_preset(name: str, paths: list[Path], size: int) -> Row:
+    config = preset(name, finest_px=size)
     measured: dict[str, list[float]] = {"process_sec": [], "stored_bytes": [], "draw_ms": [], "reconstruction_rmse": []}
     for path in paths:
         image = _opened(path)
@@ -66,8 +68,8 @@ def _row_of_fast(paths: list[Path], size: int) -> Row:
         measured["stored_bytes"].append(_stored_bytes(image, config, pyramid))
         measured["draw_ms"].append(_draw_ms(pyramid))
         measured["reconstruction_rmse"].append(_reconstruction_rmse(image, pyramid))
-        say(f"fast {size} px {path.name}: {measured['process_sec'][-1]:.1f} process-seconds")
-    return {"what": "fast", "size_px": size, "photos": len(paths)} | {k: spread(v) for k, v in measured.items()}
+        say(f"{name} {size} px {path.name}: {measured['process_sec'][-1]:.1f} process-seconds")
+    return {"what": name, "size_px": size, "photos": len(paths)} | {k: spread(v) for k, v in measured.items()}
 
 
 def _rows_of_growth(name: str, path: Path, sizes: list[int], repeats: int) -> list[Row]:
@@ -134,7 +136,7 @@ def _reconstruction_rmse(image: Image.Image, pyramid: Pyramid) -> float:
     return float((reconstruct(pyramid)[0] - real).square().mean().sqrt())
 
 
-def _row_of_paper(path: Path, size: int, fast_row: Row) -> Row:
+def _row_of_paper(path: Path, size: int, others: list[Row]) -> Row:
     config = paper(finest_px=size)
     ends: list[float] = []
 
@@ -153,7 +155,10 @@ def _row_of_paper(path: Path, size: int, fast_row: Row) -> Row:
         "photos": 1,
         "iteration_sec_per_scale": [round(value, 4) for value in per_iteration],
         "process_sec_extrapolated": round(total, 1),
-        "times_the_cost_of_fast": round(total / fast_row["process_sec"]["median"], 1),
+    } | {
+        f"times_the_cost_of_{row['what']}": round(total / row["process_sec"]["median"], 1)
+        for row in others
+        if row["size_px"] == size
     }
 
 

@@ -171,7 +171,7 @@ def test_the_smallest_side_is_accepted() -> None:
 
 @pytest.mark.parametrize("scales", [1, 2, 3])
 def test_the_first_copied_scale_has_the_size_of_the_last_generated_one(scales: int) -> None:
-    config = learned(scales=scales)
+    config = learned(milder_ratio=0.0).replace(scales=scales)
     generated, copied = stack_sizes((188, 250), config)
     assert len(generated) == scales
     assert generated[-1] == copied[0]
@@ -180,7 +180,13 @@ def test_the_first_copied_scale_has_the_size_of_the_last_generated_one(scales: i
 
 def test_more_generated_scales_than_there_are_leave_one_to_copy() -> None:
     assert stack_sizes((40, 40), learned(scales=9)) == (((25, 25), (32, 32), (40, 40)), ((40, 40),))
-    assert stack_sizes((20, 24), learned()) == (((20, 24),), ((20, 24),))
+    assert stack_sizes((20, 24), learned(milder_ratio=0.0)) == (((20, 24),), ((20, 24),))
+
+
+def test_a_milder_start_has_the_size_of_the_generated_scale() -> None:
+    without = stack_sizes((188, 250), learned(milder_ratio=0.0))
+    generated, copied = stack_sizes((188, 250), learned(milder_ratio=0.5))
+    assert (generated, copied) == (without[0] * 2, without[1])
 
 
 def test_scales_of_one_sort_are_all() -> None:
