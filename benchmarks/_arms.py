@@ -15,14 +15,29 @@ __all__ = ["ARMS", "CONSTANT_NOISE", "FINEST_PX", "QUESTIONS", "STEPS", "Arm", "
 FINEST_PX = 128  # long side of the finest scale, in all arms
 CONSTANT_NOISE = 0.02  # the median amplitude that the base has at its finer generated scales, on the packaged photos
 TRANSPORT_WEIGHT = 30.0  # of distances between patches, which are that much smaller than scores of a critic
+ADVERSARIAL: Mapping[str, Any] = {  # the base: the preset's network and noise under the paper's objective, WGAN-GP
+    "loss": "wgan_gp",
+    "objective_weight": 1.0,
+    "critic_updates": 1,
+    "penalty_every": 4,
+    "learning_rate": 2e-3,
+    "milder_ratio": 0.0,
+    "anchor_shift_px": 1.4,
+    "noise_coarsest": 0.9,
+    "completeness": 2e-3,
+    "search_patch_px": 5,
+    "search_nearness": 0.15,
+    "match_tolerance": 1e-2,
+    "drift_px": 0.0,
+}
 STACK: Mapping[str, Any] = {"scales": 3, "scale_factor": 0.6, "visible_share": 0.0, "crop_px": 0}
 FULL = "{}, full length"
-STEPS = {"learned": 60, "stack": 24, FULL.format("learned"): 300}  # of each scale of the bases; the preset has 300
+STEPS = {"learned": 60, "stack": 24, FULL.format("learned"): 300}  # of each scale of the bases
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A config, by what it changes of the preset `learned`, and parts that the package does not have."""
+    """A config, by what it changes of the base `ADVERSARIAL`, and parts that the package does not have."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     parts: Parts = field(default_factory=Parts)
@@ -109,5 +124,5 @@ QUESTIONS: dict[str, dict[str, str]] = {  # of each question what its arms are c
 def config_of(arm: Arm, *, seed: int, steps: int | None = None) -> FitConfig:
     """The config of an arm; `steps` of each scale, by default those of its base."""
     steps = steps or STEPS[arm.base]
-    config = learned(finest_px=FINEST_PX, **arm.changes).replace(seed=seed, steps_coarsest=steps)
+    config = learned(finest_px=FINEST_PX, **ADVERSARIAL).replace(**arm.changes).replace(seed=seed, steps_coarsest=steps)
     return config if arm.scales == 1 else config.replace(steps_finer=steps)
