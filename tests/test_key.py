@@ -244,7 +244,7 @@ def _other(name: str, value: Any) -> Any:
         return value + "2"
     if isinstance(value, bool):
         return not value
-    return value + 1 if isinstance(value, int) else 0.9 * value + 0.04
+    return value + 1 if isinstance(value, int) else 0.8 * value + 0.03
 
 
 @pytest.mark.parametrize("base", [paper(), quick(), mixed(), copies()], ids=["paper", "quick", "mixed", "copies"])
