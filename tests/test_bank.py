@@ -313,6 +313,43 @@ def test_broken_variants_are_found_passed_over_and_drawn_again(full: DirectorySt
     assert _seeds(full, str(KEYS["b.png"]), -1) == wanted
 
 
+def test_any_flipped_bit_of_a_slot_is_noticed_and_mended(full: DirectoryStore) -> None:
+    draw_bank(full, refresh=0.01)
+    whole = _bytes(full)
+    file = _file.BankFile(full.bank_path)
+    once = next((row, place) for row in range(len(file)) for place in range(3) if file.slot(row, place)[2] == 1)
+    for slot in (once, (once[0], (once[1] + 1) % 3)):  # drawn anew, and not
+        at = file.slot_at(*slot)
+        for bit in range(8 * _file.SLOT.size):
+            altered = bytearray(whole)
+            altered[at + bit // 8] ^= 1 << bit % 8
+            full.bank_path.write_bytes(altered)
+            assert Bank(full).check() == (11, 0, 1), bit
+    full.bank_path.write_bytes(altered)  # the highest bit of a round
+    assert draw_bank(full).drawn == 1
+    assert _bytes(full) == whole
+
+
+def test_any_flipped_bit_of_an_empty_slot_is_noticed(empty: DirectoryStore) -> None:
+    def stop(event: BankProgress) -> None:
+        del event
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw_bank(empty, variants=3, start_scale=[0, -1], on_event=stop)
+    whole = _bytes(empty)
+    file = _file.BankFile(empty.bank_path)
+    row, place = next((row, place) for row in range(len(file)) for place in range(3) if not file.slot(row, place)[0])
+    for bit in range(8 * _file.SLOT.size):
+        altered = bytearray(whole)
+        altered[file.slot_at(row, place) + bit // 8] ^= 1 << bit % 8
+        empty.bank_path.write_bytes(altered)
+        assert Bank(empty).check() == (6, 5, 1), bit
+    assert draw_bank(empty).drawn == 6
+    assert Bank(empty).check() == (12, 0, 0)
+    assert all(file.slot(row, place)[2] == 0 for row in range(len(file)) for place in range(3))
+
+
 def test_where_every_variant_is_broken_there_is_none(full: DirectoryStore) -> None:
     pixels = sum(photo.size for photo in PHOTOS.values()) * 6
     full.bank_path.write_bytes(_bytes(full)[:-pixels] + bytes(pixels))

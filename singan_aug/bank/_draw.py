@@ -282,9 +282,6 @@ Task = tuple[tuple[int, ...], str, str, tuple[tuple[int, int], ...], Confinement
 
 def _tasks(slots: Sequence[Slot], entries: Sequence[Entry], spec: BankSpec, location: str) -> Iterator[Task]:
     """(numbers of slots, store, key, (start scale, seed) of each, confinement), a pyramid's slots together."""
-    if not slots:
-        return
-    from singan_aug.pyramid.noise import derive_seed  # torch
 
     def key_of(number: int) -> str:
         return entries[slots[number].entry].key
@@ -294,10 +291,7 @@ def _tasks(slots: Sequence[Slot], entries: Sequence[Entry], spec: BankSpec, loca
         for first in range(0, len(numbers), DRAWN_AT_ONCE):
             some = numbers[first : first + DRAWN_AT_ONCE]
             starts = [entries[slots[number].entry].start_scale for number in some]
-            seeds = [
-                derive_seed("bank", spec.seed, key, start, slots[number].place, slots[number].round)
-                for number, start in zip(some, starts, strict=True)
-            ]
+            seeds = [spec.seed_of(entries[slots[number].entry], slots[number]) for number in some]
             yield tuple(some), location, key, tuple(zip(starts, seeds, strict=True)), spec.confinement
 
 

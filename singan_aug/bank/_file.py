@@ -9,9 +9,9 @@
     pixels    of every slot, [H, W, C], in the order of the slots
 
 The file is laid out aside and renamed into place with empty slots, which then fill; so it is of use while it is being
-drawn, and drawing resumes where it stopped. A variant is one whose pixels and seed give its checksum: a reader copies
-the pixels, checks, and takes another slot where a writer was at work, whether that writer lives or not. Only writers
-lock.
+drawn, and drawing resumes where it stopped. A variant is one whose pixels, seed and round give its checksum: a reader
+copies the pixels, checks, and takes another slot where a writer was at work, whether that writer lives or not. Only
+writers lock.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ __all__ = [
     "bank_bytes",
     "guard",
     "is_int",
-    "seeded_checksum",
+    "slot_checksum",
 ]
 
 LENGTH = struct.Struct("<Q")
@@ -78,6 +78,7 @@ LOOKS = 8  # at one slot, while another process writes it
 
 SlotState = Literal["whole", "empty", "broken"]
 
+_ROUND = 0x9E3779B97F4A7C15  # odd, so that no two rounds of a seed are the same
 _KEY = re.compile(rb"[0-9a-f]{32}-[0-9a-f]{16}")
 
 
@@ -99,6 +100,12 @@ class BankSpec:
     def draws_as(self, other: BankSpec) -> bool:
         """Whether the same place holds the same variant."""
         return (self.seed, self.confinement) == (other.seed, other.confinement)
+
+    def seed_of(self, entry: Entry, slot: Slot) -> int:
+        """What the variant in a slot of an entry is drawn with."""
+        from singan_aug.pyramid.noise import derive_seed  # torch
+
+        return derive_seed("bank", self.seed, entry.key, entry.start_scale, slot.place, slot.round)
 
 
 class Entry(NamedTuple):
@@ -240,14 +247,14 @@ class BankFile:
 
     def variant(self, row: int, place: int) -> Banked | None:
         """What a slot holds, copied; None where it is empty or being written, or the file was cut short."""
-        found, seed, _ = self.slot(row, place)
+        found, seed, done = self.slot(row, place)
         if not found:
             return None
         entry, pixels_at = self.entry(row)
         pixels = np.empty(entry.variant_bytes, np.uint8)
         if self._read_into(pixels, pixels_at + place * entry.variant_bytes) != len(pixels):
             return None
-        if seeded_checksum(pixels, seed) != found:
+        if slot_checksum(pixels, seed, done) != found:
             return None
         return Banked(pixels.reshape(entry.height, entry.width, entry.channels), seed, entry.turn_code)
 
@@ -255,7 +262,7 @@ class BankFile:
         """What a slot is. One that is written meanwhile is looked at again; empty, where it is written all the time."""
         for _ in range(LOOKS):
             before = self.slot(row, place)
-            if not before[0]:
+            if not any(before):
                 return "empty"
             if self.variant(row, place) is not None:
                 return "whole"
@@ -307,9 +314,9 @@ def _is_layout(table: NDArray[Any], spec: BankSpec, slots_at: int, length: int) 
     )
 
 
-def seeded_checksum(pixels: NDArray[np.uint8], seed: int) -> int:
-    """Of a variant's pixels and its seed; never 0."""
-    return xxhash.xxh3_64_intdigest(pixels.data, seed) or 1  # 0 marks an empty slot
+def slot_checksum(pixels: NDArray[np.uint8], seed: int, done: int) -> int:
+    """Of a variant's pixels, its seed and its round; never 0. One flipped bit of any of them gives another."""
+    return xxhash.xxh3_64_intdigest(pixels.data, (seed + _ROUND * done) % 2**64) or 1  # 0 marks an empty slot
 
 
 def guard(header: dict[str, Any], table: bytes) -> str:

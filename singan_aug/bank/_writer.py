@@ -24,7 +24,7 @@ from singan_aug.bank._file import (
     Slot,
     bank_bytes,
     guard,
-    seeded_checksum,
+    slot_checksum,
 )
 from singan_aug.errors import MissingPyramidError, StoreError, StoreWriteError
 from singan_aug.images import Pixels
@@ -117,11 +117,16 @@ class OpenBank:
         return len(self.entries) * self.spec.variants
 
     def missing(self, *, check: bool) -> list[Slot]:
-        """The slots without a variant, in the order of the file; with `check`, also those that are broken."""
+        """The slots without a variant, in the order of the file; with `check`, also those that are broken.
+
+        What is broken is to be drawn as it was; where its round is lost, as it was at first.
+        """
         found = []
         for slot, full in self._slots():
             if not full or (check and self._opened.variant(slot.entry, slot.place) is None):
-                found.append(slot._replace(round=slot.round if full else 0))
+                _, seed, _ = self._opened.slot(slot.entry, slot.place)
+                known = full and seed == self.spec.seed_of(self.entries[slot.entry], slot)
+                found.append(slot if known else slot._replace(round=0))
         return found
 
     def oldest(self, count: int) -> list[Slot]:
@@ -145,7 +150,7 @@ class OpenBank:
         with writing(self._location):
             _put(self._file, slot_at, bytes(SLOT.size))
             _put(self._file, self._opened.entry(slot.entry)[1] + slot.place * entry.variant_bytes, flat.data)
-            _put(self._file, slot_at, SLOT.pack(seeded_checksum(flat, seed), seed, slot.round))
+            _put(self._file, slot_at, SLOT.pack(slot_checksum(flat, seed, slot.round), seed, slot.round))
 
 
 def _write_empty(file: Any, spec: BankSpec, entries: Sequence[Entry]) -> None:
