@@ -405,7 +405,7 @@ def three_configs(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[s
     with pytest.MonkeyPatch.context() as patch:
         for minute, name in enumerate(("first", "middle", "last")):
             moment = datetime(2026, 1, 1, 12, minute, tzinfo=UTC)
-            patch.setattr("singan_aug.store._directory.datetime", SimpleNamespace(now=lambda tz, moment=moment: moment))
+            patch.setattr("singan_aug.store._entries.datetime", SimpleNamespace(now=lambda tz, moment=moment: moment))
             store.save(make_key(RGB, configs[name]), fit(RGB, configs[name]))
     return store.location, configs
 
