@@ -84,6 +84,20 @@ def _preset(name: str) -> Callable[[argparse.Namespace], Figure]:
     return lambda _: _grid([_row(photo, preset(name), 0) for photo in ("landscape", "coffee")])
 
 
+def _learned(_: argparse.Namespace) -> Figure:
+    """Variants of `learned` from its two generated starts beside those of `fast`; two textures among the photos."""
+    rows = []
+    for name in ("landscape", "coffee", "gravel", "cat"):
+        photo = _photo(name)
+        made, moved = fit(photo, learned()), fit(photo, fast())
+        new, mild = _shown(draw(made, 2, 0, seed=SEED)), _shown(draw(made, 2, 1, seed=SEED))
+        shifted = _shown(draw(moved, 2, 0, seed=SEED))
+        drawn = {"learned, start scale 0": new, "learned, start scale 1": mild, "fast, start scale 0": shifted}
+        shown = [(title, image) for title, images in drawn.items() for image in images]
+        rows.append([("the photo", np.asarray(photo)), *shown])
+    return _grid(rows, 14.0)
+
+
 def _paper(options: argparse.Namespace) -> Figure | None:
     if options.paper is None:
         say("paper: left out, since --paper names no store")
@@ -211,6 +225,7 @@ def _writing(_: argparse.Namespace) -> Figure:
 PICTURES: dict[str, Callable[[argparse.Namespace], Figure | None]] = {
     **{f"preset-{name}": _preset(name) for name in ("fast", "smooth", "best", "learned")},
     "preset-paper": _paper,
+    "learned": _learned,
     "start-scales": _start_scales,
     "pyramid": _pyramid,
     "origins": _origins,
