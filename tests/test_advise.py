@@ -102,7 +102,7 @@ def test_every_row_that_advice_rests_on_is_there() -> None:
 def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="expected images in"):
         advise(tmp_path)
-    with pytest.raises(ImageError, match="which is none"):
+    with pytest.raises(ConfigError, match="there is no such folder"):
         advise(tmp_path / "elsewhere")
 
 

@@ -525,7 +525,7 @@ def test_ls_sorts(fitted: DirectoryStore, order: str) -> None:
 
 def test_ls_without_any_store_is_empty_and_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SINGAN_AUG_STORE", raising=False)
-    monkeypatch.setattr("singan_aug.store.platformdirs.user_cache_path", lambda *_, **__: tmp_path / "none")
+    monkeypatch.setattr("singan_aug.store._local.platformdirs.user_cache_path", lambda *_, **__: tmp_path / "none")
     result = _run("ls")
     assert result.exit_code == 0
     assert "0 pyramids" in result.stdout

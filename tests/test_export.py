@@ -764,7 +764,7 @@ def test_the_command(tmp_path: Path) -> None:
     [
         (["--start-scale", "9"], 1, "expected a start scale in 0.."),
         (["--layout", "voc"], 2, "expected a layout"),
-        (["--annotations", "nowhere.json"], 1, "cannot be read"),
+        (["--annotations", "nowhere.json"], 2, "there is no such file"),
         (["--store", "empty"], 2, "expected a store"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -15,7 +15,19 @@ DOCS = Path(__file__).parents[1] / "docs"
 API = "\n".join(path.read_text() for path in sorted((DOCS / "api").glob("*.md")))
 DOCUMENTED = re.findall(r"^\.\. automodule:: singan_aug\.?(\S*)", API, re.MULTILINE)
 INTERNAL = {  # no underscore, since rooms beside them use them; not promised (docs/stability.md)
-    *("__main__", "annotations", "cli", "compiled", "demo", "display", "estimate", "images", "photos", "trial"),
+    *(
+        "__main__",
+        "annotations",
+        "cli",
+        "clusters",
+        "compiled",
+        "demo",
+        "display",
+        "estimate",
+        "images",
+        "photos",
+        "trial",
+    ),
     *("transforms", "web", "workers"),
 }
 
