@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from singan_aug.images import Pixels
 from singan_aug.presets import learned, paper
 from singan_aug.pyramid import Pyramid
 from singan_aug.pyramid.generated.scale import GeneratedScale
+
+# What runs in the background of a script ignores Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PHOTO_SIZE = (36, 48)
 
