@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 import singan_aug
 import singan_aug.fitting
-from singan_aug import cli
+from singan_aug import cli, dataset
 from singan_aug.config import FitConfig
 from singan_aug.display import show_table
 from singan_aug.images import load_image, pixels_to_pil, turn_between, unit_to_pil
@@ -882,6 +882,35 @@ def _interrupt_when(
         process.kill()
         raise
     return process.returncode, output
+
+
+def test_a_store_deleted_during_a_fit_ends_it_with_1_and_how_many_are_lost(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, real = tmp_path / "store", dataset.fit_dataset
+
+    def fit_dataset(*args: Any, **kwargs: Any) -> dataset.FitReport:
+        done: list[dataset.Event] = []
+
+        def delete(event: dataset.Event) -> None:
+            if isinstance(event, dataset.Outcome) and not done:
+                done.append(event)
+                shutil.rmtree(place)
+
+        return real(*args, **{**kwargs, "jobs": 1, "apart": False, "on_event": delete})
+
+    monkeypatch.setattr("singan_aug.dataset.fit_dataset", fit_dataset)
+    fit = ["fit", photos, "--store", place, "--limit", "2"]
+    result = _run(*fit)
+    assert result.exit_code == 1
+    assert f"1 image could not be kept: the store {place} was deleted meanwhile" in " ".join(result.stderr.split())
+    assert "run the same command again" in " ".join(result.stderr.split())
+    assert "1 fitted, 0 already there, 1 failed" in result.stdout
+
+    monkeypatch.undo()
+    result = _run(*fit, "--jobs", "1")
+    assert result.exit_code == 0
+    assert "1 fitted, 1 already there" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -384,6 +384,21 @@ def test_an_image_that_vanishes_after_planning_fails_alone(photos: Path, store: 
     assert _statuses(report) == {"0.png": "failed", "1.png": "fitted", "2.png": "fitted"}
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_is_deleted_from_the_store_meanwhile_has_failed(photos: Path, store: DirectoryStore, at_once: int) -> None:
+    fit_dataset([photos / "0.png"], store, TINY, jobs=1)
+
+    def delete(event: Event) -> None:
+        if isinstance(event, Outcome) and event.path.name == "1.png":
+            shutil.rmtree(store.root)
+
+    report = fit_dataset([photos], store, TINY, jobs=1, batch_images=at_once, on_event=delete)
+    assert [outcome.path.name for outcome in report.deleted] == ["0.png", "1.png"]
+    assert _statuses(report) == {"0.png": "failed", "1.png": "failed", "2.png": "fitted"}
+    again = fit_dataset([photos], store, TINY, jobs=1)
+    assert _statuses(again) == {"0.png": "fitted", "1.png": "fitted", "2.png": "present"}
+
+
 # Events
 
 

@@ -136,6 +136,9 @@ def fit(
         )
         notify.report = report
     summarise(report, store, time.monotonic() - started_sec, as_json)
+    if report.deleted:
+        kept = f"{counted(len(report.deleted), 'image')} could not be kept: "
+        complain(f"{kept}the store {store.location} was deleted meanwhile, or part of it; run the same command again")
     if report.failed or not (report.outcomes or report.of_other_shards):
         raise typer.Exit(FAILED)
 

@@ -14,10 +14,23 @@ from singan_aug.store import Holder
 if TYPE_CHECKING:
     from singan_aug.fitting import FitEvent
 
-__all__ = ["Event", "FitReport", "OnEvent", "Outcome", "Plan", "Progress", "Status", "Todo", "Waiting", "counts"]
+__all__ = [
+    "DELETED",
+    "Event",
+    "FitReport",
+    "OnEvent",
+    "Outcome",
+    "Plan",
+    "Progress",
+    "Status",
+    "Todo",
+    "Waiting",
+    "counts",
+]
 
 Status = Literal["fitted", "present", "duplicate", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
+DELETED = "its pyramid was deleted from the store while others were fitted"
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,11 @@ class FitReport:
     def failed(self) -> list[Outcome]:
         """The images that could not be fitted."""
         return self.with_status("failed")
+
+    @property
+    def deleted(self) -> list[Outcome]:
+        """Those of them that were in the store, and whose pyramids somebody deleted before the call was done."""
+        return [outcome for outcome in self.failed if outcome.message == DELETED]
 
 
 @dataclass(frozen=True)

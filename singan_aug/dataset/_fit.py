@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from singan_aug.clusters import connected
 from singan_aug.config import FitConfig
 from singan_aug.dataset._batches import DEVICE_BATCH, fit_in_batches
-from singan_aug.dataset._events import FitReport, OnEvent
+from singan_aug.dataset._events import DELETED, FitReport, OnEvent, Outcome
 from singan_aug.dataset._plan import plan_dataset
 from singan_aug.dataset._processes import Fits, choose_jobs
 from singan_aug.lookup import PerceptualIndex
@@ -64,7 +65,7 @@ def fit_dataset(
             cluster cannot be reached.
         LabelError: `masks` is a broken annotation file.
         StoreError: the store cannot be written to begin with, or has another format. One that fills up on the way
-            fails the images that it has no room for.
+            fails the images that it has no room for; one that is deleted on the way those that it had.
         KeyboardInterrupt: after the workers have stopped.
     """
     config = config or fast()
@@ -95,6 +96,17 @@ def fit_dataset(
             outcomes += fits.outcomes
         else:
             outcomes += fit_in_batches(plan.todo, store, config, device, batch_images, notify, wait_sec)
+        outcomes = _still_there(outcomes, store)
         PerceptualIndex(store).refresh()  # once here, rather than in every worker of a loader
     ordered = tuple(sorted(outcomes, key=lambda outcome: str(outcome.path)))
     return FitReport(ordered, plan.ignored, plan.without_mask, plan.left_out, plan.unclaimed, plan.of_other_shards)
+
+
+def _still_there(outcomes: list[Outcome], store: Store) -> list[Outcome]:
+    """The same; what was stored, and is not there when all is done, has failed."""
+    keys = set(store.keys())
+    lost = {"status": "failed", "message": DELETED}
+    return [
+        replace(outcome, **lost) if outcome.status in ("fitted", "present") and outcome.key not in keys else outcome
+        for outcome in outcomes
+    ]
