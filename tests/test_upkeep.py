@@ -62,12 +62,17 @@ def _entry(store: DirectoryStore, name: str) -> Path:
 
 
 def test_du_adds_up(store: DirectoryStore) -> None:
+    key = _key(store, "a")
+    store.failures.note(key, "it diverged")
+    store.quarantine(_key(store, "b"))
     taken = json.loads(_run(store, "du", "--json").stdout)
-    files = [path for path in store.root.rglob("*") if path.is_file() and path.name != "store.json"]
+    files = [path for path in store.root.rglob("*") if path.is_file()]
     assert taken["bytes"]["total"] == sum(path.stat().st_size for path in files)
     parts = sum(size for what, size in taken["bytes"].items() if what != "total")
     assert parts == taken["bytes"]["total"]
-    assert sorted(taken["pyramids"].values()) == [1, 2]
+    assert taken["bytes"]["failures"] == (store.root / "failures" / f"{key}.json").stat().st_size
+    assert taken["bytes"]["quarantine"] > 0
+    assert sorted(taken["pyramids"].values()) == [1, 1]
     assert "total" in _run(store, "du").stdout
 
 

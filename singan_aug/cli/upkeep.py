@@ -20,6 +20,7 @@ from singan_aug.store import Broken, Listed, Store, fingerprint
 _AGE = re.compile(r"(\d{1,6})([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 7 * 24}
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d+)?)(B|KB|MB|GB)", re.IGNORECASE)
+BESIDE = ("variants.bank", "derived", "partial", "claims", "failures", "quarantine", "store.json")  # pyramids/
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -39,9 +40,9 @@ def disk_usage(location: Location = None, as_json: AsJson = False) -> None:
     root = Path(store.location)
     pyramids = _taken(root / "pyramids")
     taken["manifests and what is broken"] = pyramids - sum(sizes.values())
-    for name in ("variants.bank", "derived", "partial", "claims"):
-        taken[name] = _taken(root / name)
-    taken["total"] = pyramids + sum(map(_taken, (root / n for n in ("variants.bank", "derived", "partial", "claims"))))
+    beside = {name: _taken(root / name) for name in BESIDE}
+    taken |= beside
+    taken["total"] = pyramids + sum(beside.values())
     if as_json:
         show_json({"store": store.location, "bytes": taken, "pyramids": dict(counts)})
         return

@@ -105,8 +105,9 @@ def fit_dataset(
 def _still_there(outcomes: list[Outcome], store: Store) -> list[Outcome]:
     """The same; what was stored, and is not there when all is done, has failed."""
     keys = set(store.keys())
-    lost = {"status": "failed", "message": DELETED}
-    return [
-        replace(outcome, **lost) if outcome.status in ("fitted", "present") and outcome.key not in keys else outcome
-        for outcome in outcomes
-    ]
+
+    def now(outcome: Outcome) -> Outcome:
+        lost = outcome.status in ("fitted", "present") and outcome.key not in keys
+        return replace(outcome, status="failed", message=DELETED) if lost else outcome
+
+    return [now(outcome) for outcome in outcomes]

@@ -31,7 +31,7 @@ from singan_aug.errors import CorruptPyramidError
 from singan_aug.store._base import Holder, writing
 from singan_aug.store._catalogue import CATALOGUE, Broken, Listed, catalogued
 from singan_aug.store._claims import Claims
-from singan_aug.store._entries import EntryStore, refuse_odd_key, remedy
+from singan_aug.store._entries import EntryStore
 from singan_aug.store._failures import Failures
 from singan_aug.store._files import (
     SETTLED_NS,
@@ -239,7 +239,7 @@ class DirectoryStore(EntryStore):
         return sorted(name for name in names if name.startswith(shard) and self._complete(name))
 
     def _entry(self, key: str) -> Path:
-        refuse_odd_key(key)
+        self.refuse_odd_key(key)
         return self.root / "pyramids" / key[:2] / key
 
     def _complete(self, key: str) -> bool:
@@ -255,10 +255,10 @@ class DirectoryStore(EntryStore):
             return read_file(path, limit_bytes)
         except FileNotFoundError:
             if file_name == WEIGHTS_NAME and self._complete(key):
-                raise CorruptPyramidError(f"{path}: missing beside its manifest: {remedy(key)}") from None
+                raise CorruptPyramidError(f"{path}: missing beside its manifest: {self.remedy(key)}") from None
             raise self.missing(key) from None
         except OSError as error:
-            raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror}): {remedy(key)}") from None
+            raise CorruptPyramidError(f"{path}: cannot be read ({error.strerror}): {self.remedy(key)}") from None
 
     def check_format(self) -> None:
         """Of store.json; looked at again when it has changed."""

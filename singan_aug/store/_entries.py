@@ -17,7 +17,7 @@ from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NA
 if TYPE_CHECKING:
     from singan_aug.pyramid import Pyramid
 
-__all__ = ["EntryStore", "refuse_odd_key", "remedy"]
+__all__ = ["EntryStore"]
 
 
 class EntryStore(Store):
@@ -59,7 +59,7 @@ class EntryStore(Store):
 
     def _text(self, key: str) -> bytes:
         self.check_format()
-        refuse_odd_key(key)
+        self.refuse_odd_key(key)
         return self.read(key, MANIFEST_NAME, MANIFEST_BYTES)
 
     def _parsed(self, key: str, data: bytes) -> Manifest:
@@ -67,12 +67,12 @@ class EntryStore(Store):
         try:
             manifest = Manifest.from_json(data.decode(errors="replace"), path)
         except CorruptPyramidError as error:
-            raise CorruptPyramidError(f"{error}: {remedy(key)}") from None
+            raise CorruptPyramidError(f"{error}: {self.remedy(key)}") from None
         if manifest.key != key:
-            raise CorruptPyramidError(f"{path}: it describes {manifest.key}, not {key}: {remedy(key)}")
+            raise CorruptPyramidError(f"{path}: it describes {manifest.key}, not {key}: {self.remedy(key)}")
         wrong = contradiction(manifest)
         if wrong:
-            raise CorruptPyramidError(f"{path}: {wrong}: {remedy(key)}")
+            raise CorruptPyramidError(f"{path}: {wrong}: {self.remedy(key)}")
         return manifest
 
     def descriptor(self, key: str) -> str:
@@ -98,10 +98,10 @@ class EntryStore(Store):
         weights = self.read_weights(manifest)
         if len(weights) != manifest.weights_bytes:
             raise CorruptPyramidError(
-                f"{path}: expected {manifest.weights_bytes} bytes, got {len(weights)}: " + remedy(key)
+                f"{path}: expected {manifest.weights_bytes} bytes, got {len(weights)}: " + self.remedy(key)
             )
         if checksum(weights) != manifest.weights_checksum:
-            raise CorruptPyramidError(f"{path}: its checksum is not the manifest's: " + remedy(key))
+            raise CorruptPyramidError(f"{path}: its checksum is not the manifest's: " + self.remedy(key))
         return weights
 
     def save(
@@ -135,15 +135,13 @@ class EntryStore(Store):
 
     def missing(self, key: str) -> MissingPyramidError:
         """The error for a key that is not there."""
-        return MissingPyramidError(f"no pyramid {key} in {self.location}: see `singan-aug ls` for those it has")
+        return MissingPyramidError(f"no pyramid {key} in {self.location}: `{self.command('ls')}` lists those it has")
 
+    def refuse_odd_key(self, key: str) -> None:
+        """Raise `MissingPyramidError` for what can be no key."""
+        if not KEY.fullmatch(key):
+            raise MissingPyramidError(f"expected a key such as `{self.command('ls')}` prints, got {key!r}")
 
-def refuse_odd_key(key: str) -> None:
-    """Raise `MissingPyramidError` for what can be no key."""
-    if not KEY.fullmatch(key):
-        raise MissingPyramidError(f"expected a key such as `singan-aug ls` prints, got {key!r}")
-
-
-def remedy(key: str) -> str:
-    """What to do about a broken entry."""
-    return f"remove it with `singan-aug rm {key}` and fit the image again"
+    def remedy(self, key: str) -> str:
+        """What to do about a broken entry."""
+        return f"remove it with `{self.command('rm', key)}` and fit the image again"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from singan_aug.errors import CorruptPyramidError, StoreFormatError, StoreWriteError
 from singan_aug.store._base import writing
-from singan_aug.store._entries import EntryStore, refuse_odd_key
+from singan_aug.store._entries import EntryStore
 from singan_aug.store._files import open_regular, sync
 from singan_aug.store._format import STORE_FILE, STORE_TEXT
 from singan_aug.store._leftovers import KEY
@@ -111,7 +111,7 @@ class PackedStore(EntryStore):
 
     def read(self, key: str, file_name: str, limit_bytes: int) -> bytes:
         """One of the two files of an entry."""
-        refuse_odd_key(key)
+        self.refuse_odd_key(key)
         place = self._place(key)
         if place is None or self._archive is None:
             raise self.missing(key)
@@ -136,7 +136,7 @@ class PackedStore(EntryStore):
 
     def remove(self, key: str) -> None:
         """Refused as `put` is; a key that is not there is missing."""
-        refuse_odd_key(key)
+        self.refuse_odd_key(key)
         raise self._read_only() if key in self else self.missing(key)
 
     def quarantine(self, key: str) -> str:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from singan_aug.errors import ConfigError, CorruptPyramidError, StoreWriteError
 from singan_aug.store._checks import WEIGHTS_BYTES
-from singan_aug.store._entries import EntryStore, refuse_odd_key, remedy
+from singan_aug.store._entries import EntryStore
 from singan_aug.store._files import make_folder, read_file
 from singan_aug.store._format import STORE_BYTES, STORE_FILE, STORE_TEXT, check_store_text
 from singan_aug.store._leftovers import KEY
@@ -106,7 +106,7 @@ class RemoteStore(EntryStore):
 
     def read(self, key: str, file_name: str, limit_bytes: int) -> bytes:
         """One of the two files of an entry: the manifest out of the copies on this machine, where it is there."""
-        refuse_odd_key(key)
+        self.refuse_odd_key(key)
         if file_name != MANIFEST_NAME:
             return self._fetched(key, file_name, limit_bytes)
         stamp = self._listed().get(key) or self._stamp(key)
@@ -132,7 +132,7 @@ class RemoteStore(EntryStore):
 
     def put(self, key: str, manifest: bytes, weights: bytes) -> None:
         """The weights, then the manifest; where they replace others, the old manifest goes first."""
-        refuse_odd_key(key)
+        self.refuse_odd_key(key)
         self.prepare()
         with self._writing():
             if self._stamp(key) is not None:
@@ -144,7 +144,7 @@ class RemoteStore(EntryStore):
 
     def remove(self, key: str) -> None:
         """The manifest goes first."""
-        refuse_odd_key(key)
+        self.refuse_odd_key(key)
         self.check_format()
         with self._writing():
             there = [name for name in (MANIFEST_NAME, WEIGHTS_NAME) if self._fs.exists(self._entry(key, name))]
@@ -157,7 +157,7 @@ class RemoteStore(EntryStore):
 
     def quarantine(self, key: str) -> str:
         """To `quarantine/KEY.RANDOM`."""
-        refuse_odd_key(key)
+        self.refuse_odd_key(key)
         aside = f"quarantine/{key}.{uuid.uuid4().hex[:8]}"
         with self._writing():
             there = [name for name in (MANIFEST_NAME, WEIGHTS_NAME) if self._fs.exists(self._entry(key, name))]
@@ -251,13 +251,13 @@ class RemoteStore(EntryStore):
             try:
                 size = self._fs.info(self._entry(key, file_name))["size"]
                 if size is None or size > limit_bytes:
-                    what = f"it has {size} bytes, {limit_bytes:,} are the most: {remedy(key)}"
+                    what = f"it has {size} bytes, {limit_bytes:,} are the most: {self.remedy(key)}"
                     raise CorruptPyramidError(f"{self.path_of(key, file_name)}: {what}")
                 return bytes(self._fs.cat_file(self._entry(key, file_name)))
             except FileNotFoundError:
                 if file_name == WEIGHTS_NAME and self._stamp(key) is not None:
                     where = self.path_of(key, file_name)
-                    raise CorruptPyramidError(f"{where}: missing beside its manifest: {remedy(key)}") from None
+                    raise CorruptPyramidError(f"{where}: missing beside its manifest: {self.remedy(key)}") from None
                 raise self.missing(key) from None
 
     def _copied(self, folder: str, name: str, limit_bytes: int, fetch: Callable[[], bytes]) -> bytes:

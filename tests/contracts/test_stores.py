@@ -278,7 +278,7 @@ def test_a_missing_key_is_named(store: Store, method: str) -> None:
     message = str(caught.value)
     assert str(NOWHERE) in message
     assert store.location in message
-    assert "singan-aug ls" in message
+    assert f"`{store.command('ls')}`" in message
 
 
 @pytest.mark.parametrize("method", ["manifest", "load", "remove"])
