@@ -884,6 +884,42 @@ def _interrupt_when(
     return process.returncode, output
 
 
+_LOADING = """
+import os, signal, sys
+
+class SentWhileLoading:
+    def find_spec(self, name, path=None, target=None):
+        if name == "singan_aug.cli":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, SentWhileLoading())
+from singan_aug.__main__ import main
+main()
+"""
+
+
+def test_a_signal_while_the_command_is_loaded_ends_it_with_143() -> None:
+    done = subprocess.run([sys.executable, "-c", _LOADING, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+
+
+def test_names_of_before_0_1_work_and_name_the_new_ones(
+    fitted: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = _run("ls", "--store", fitted.root)
+    assert expected.stderr == ""
+    result = _run("ls", "--cache", fitted.root)
+    assert (result.exit_code, result.stdout) == (0, expected.stdout)
+    assert result.stderr == "singan-aug: --cache is called --store now\n"
+    assert _run("ls", f"--cache={fitted.root}").stderr == result.stderr
+
+    monkeypatch.delenv("SINGAN_AUG_STORE", raising=False)
+    monkeypatch.setenv("SINGAN_AUG_CACHE", str(fitted.root))
+    result = _run("ls")
+    assert (result.exit_code, result.stdout) == (0, expected.stdout)
+    assert result.stderr == "singan-aug: $SINGAN_AUG_CACHE is called $SINGAN_AUG_STORE now\n"
+
+
 def test_a_store_deleted_during_a_fit_ends_it_with_1_and_how_many_are_lost(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -60,6 +61,7 @@ class OneLineUsage(TyperGroup):
         run = partial(super().main, args, prog_name, complete_var, False, windows_expand_args, **extra)
         if not standalone_mode:
             return run()
+        _name_old_names(sys.argv[1:] if args is None else args)
         try:
             with _terminable():
                 code = run()
@@ -72,6 +74,14 @@ class OneLineUsage(TyperGroup):
             complain(_explained(error))
             code = getattr(error, "exit_code", USAGE)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _name_old_names(args: Sequence[str]) -> None:
+    """One line for each name of before 0.1 that is still in use."""
+    if any(each.split("=")[0] == "--cache" for each in args):
+        complain("--cache is called --store now")
+    if os.environ.get("SINGAN_AUG_CACHE") and not os.environ.get("SINGAN_AUG_STORE"):
+        complain("$SINGAN_AUG_CACHE is called $SINGAN_AUG_STORE now")
 
 
 def _explained(error: Any) -> str:
