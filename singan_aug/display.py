@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import unicodedata
 from collections.abc import Iterable
@@ -96,9 +97,13 @@ def show_json_rows(rows: Iterable[Any]) -> None:
 
 
 class Display:
-    """Progress on stderr: bars in a terminal, a line for each percent or minute elsewhere."""
+    """Progress on stderr: bars in a terminal, a line for each percent or minute elsewhere.
 
-    def __init__(self) -> None:
+    With a budget of seconds the total is how many images the time will do for, as it turns out while they are fitted.
+    """
+
+    def __init__(self, budget_sec: float | None = None) -> None:
+        self._until_sec = None if budget_sec is None else time.monotonic() + budget_sec
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -110,7 +115,7 @@ class Display:
             transient=True,
             disable=_quiet or not _err.is_terminal,
         )
-        self._lines = _Lines("images")
+        self._lines = _Lines("images" if budget_sec is None else "images within the budget")
         self._overall: TaskID | None = None
         self._running: dict[Path, TaskID] = {}
         self._shares: dict[Path, float] = {}
@@ -160,9 +165,19 @@ class Display:
 
     def _advance(self) -> None:
         if self._overall is not None:
-            self._lines.show(self._done, len(self._waiting), self._done + sum(self._shares.values()), self._state())
-            state = f"{self._done}/{len(self._waiting)} images, {self._state()}"
-            self._bars.update(self._overall, completed=self._done + sum(self._shares.values()), state=state)
+            exactly, total = self._done + sum(self._shares.values()), self._total()
+            self._lines.show(self._done, total, exactly, self._state())
+            state = f"{self._done}/{total} images, {self._state()}"
+            self._bars.update(self._overall, completed=exactly, total=total, state=state)
+
+    def _total(self) -> int:
+        """How many images will be fitted: all, or at the pace so far as many as there is time for."""
+        exactly = self._done + sum(self._shares.values())
+        if self._until_sec is None or not exactly:
+            return len(self._waiting)
+        spent_sec = max(time.monotonic() - self._started_sec, 1e-9)
+        expected = exactly * (self._until_sec - self._started_sec) / spent_sec
+        return min(len(self._waiting), max(math.ceil(exactly), round(expected)))
 
     def _state(self) -> str:
         """How fast it goes, and what failed."""

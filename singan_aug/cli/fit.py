@@ -14,6 +14,7 @@ import typer
 from singan_aug import dataset
 from singan_aug.annotations import counted
 from singan_aug.cli._app import FAILED, AsJson, Device, DryRun, Jobs, Location, Quiet, Seed, app, check_device, reported
+from singan_aug.cli._choosing import budget_sec, choice_of, tell_budget
 from singan_aug.config import MOST_PX, FitConfig
 from singan_aug.display import Display, complain, duration, file_size, say, show_json
 from singan_aug.errors import ConfigError
@@ -59,6 +60,34 @@ def fit(
     seed: Seed = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Look at this many images at most.", show_default=False)
+    ] = None,
+    representatives: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Fit at most so many images of each class (folder): those that stand for the others.",
+            show_default=False,
+        ),
+    ] = None,
+    class_balance: Annotated[
+        bool, typer.Option("--class-balance", help="Fit of each class (folder) as many as the smallest has.")
+    ] = False,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What images are compared by: .npy, a row for each, by sorted path. Default: their colours.",
+            show_default=False,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Begin no image after so long, 2h or 90m; the most useful come first.",
+            show_default=False,
+        ),
     ] = None,
     wait_sec: Annotated[
         float,
@@ -109,15 +138,25 @@ def fit(
     part = dataset.read_shard(shard) if shard is not None else None
     if address is not None and backend is None:
         raise ConfigError("expected --backend dask or ray beside --address")
+    limit_sec = budget_sec(budget)
+    choice = choice_of(representatives, class_balance, embeddings, limit_sec)
+    choose = None if choice is None else choice.of
     store = open_store(location)
     if dry_run:
         plan = dataset.plan_dataset(
-            paths, store, config, masks=masks, limit=limit, retry_failed=retry_failed, shard=part
+            paths, store, config, masks=masks, limit=limit, choose=choose, retry_failed=retry_failed, shard=part
         )
+        if limit_sec is not None and plan.todo and not as_json:
+            tell_budget(plan, limit_sec, config, jobs)
         _forecast(plan, store, config, jobs, as_json)
         return
     started_sec = time.monotonic()
-    with _told(store, log_json) as notify:
+
+    def tell(event: dataset.Event) -> None:
+        if isinstance(event, dataset.Plan) and event.todo and limit_sec is not None and not as_json:
+            tell_budget(event, limit_sec, config, jobs)
+
+    with _told(store, log_json, limit_sec, tell) as notify:
         report = dataset.fit_dataset(
             paths,
             store,
@@ -126,6 +165,8 @@ def fit(
             jobs=jobs,
             device=device,
             limit=limit,
+            choose=choose,
+            budget_sec=limit_sec,
             apart=True,
             wait_sec=wait_sec,
             shard=part,
@@ -139,7 +180,7 @@ def fit(
     if report.deleted:
         kept = f"{counted(len(report.deleted), 'image')} could not be kept: "
         complain(f"{kept}the store {store.location} was deleted meanwhile, or part of it; run the same command again")
-    if report.failed or not (report.outcomes or report.of_other_shards):
+    if report.failed or not (report.outcomes or report.of_other_shards or report.not_begun):
         raise typer.Exit(FAILED)
 
 
@@ -156,15 +197,15 @@ class _Told:
 
 
 @contextmanager
-def _told(store: Store, log_json: Path | None) -> Iterator[_Told]:
+def _told(store: Store, log_json: Path | None, limit_sec: float | None, tell: dataset.OnEvent) -> Iterator[_Told]:
     """Progress, and the log where one is asked for."""
     if log_json is None:
-        with Display() as display:
-            yield _Told(display.show)
+        with Display(limit_sec) as display:
+            yield _Told(tell, display.show)
         return
     started_sec = time.monotonic()
-    with dataset.JsonLog(log_json, store.location) as log, Display() as display:
-        told = _Told(display.show, log)
+    with dataset.JsonLog(log_json, store.location) as log, Display(limit_sec) as display:
+        told = _Told(tell, display.show, log)
         try:
             yield told
         finally:
@@ -232,19 +273,21 @@ def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json:
             "store": store.location,
         }
         extra |= {"left_out": report.left_out, "unclaimed": list(report.unclaimed)}
-        extra["of_other_shards"] = report.of_other_shards
+        extra |= {"of_other_shards": report.of_other_shards, "not_begun": report.not_begun}
         show_json({**counts, **extra, "images": rows})
         return
-    if not report.outcomes and report.of_other_shards:
+    tried = bool(report.outcomes or report.not_begun)
+    if not tried and report.of_other_shards:
         say(f"all {report.of_other_shards} images are of other shards")
         return
-    if not report.outcomes:
+    if not tried:
         complain(f"no images found ({report.ignored} other files): expected files such as .jpg, .png or .tif")
         return
     parts = [f"{counts['fitted']} fitted", f"{counts['present']} already there"]
     parts += [f"{counts['duplicate']} equal to another"] if counts["duplicate"] else []
     parts += [f"{counts['failed']} failed"] if counts["failed"] else []
     parts += [f"{report.without_mask} without a mask"] if report.without_mask else []
+    parts += [f"{report.not_begun} not begun, for want of time"] if report.not_begun else []
     parts += [f"{report.of_other_shards} of other shards"] if report.of_other_shards else []
     parts += [f"{report.ignored} other files ignored"] if report.ignored else []
     say(f"{', '.join(parts)} in {duration(wall_sec)}; store: {store.location}")

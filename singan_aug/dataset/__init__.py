@@ -1,5 +1,6 @@
 """A pyramid for every image of a dataset: walk folders, fit what is missing side by side, resume after interruption."""
 
+from singan_aug.dataset._choose import Choice
 from singan_aug.dataset._events import Event, FitReport, OnEvent, Outcome, Plan, Progress, Todo, Waiting, counts
 from singan_aug.dataset._find import Found, find_images
 from singan_aug.dataset._fit import WAIT_SEC, fit_dataset
@@ -10,6 +11,7 @@ from singan_aug.dataset._shard import read_shard
 
 __all__ = [
     "WAIT_SEC",
+    "Choice",
     "Event",
     "FitReport",
     "Found",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -31,13 +32,19 @@ def fit_in_batches(
     batch_images: int,
     notify: OnEvent,
     wait_sec: float,
+    until_sec: float = math.inf,
 ) -> list[Outcome]:
-    """Many at once on one device, in this process; then one by one whatever another process was at."""
+    """Many at once on one device, in this process; then one by one whatever another process was at.
+
+    No batch but the first begins after `until_sec`, by the monotonic clock.
+    """
     outcomes: list[Outcome] = []
     busy: list[Todo] = []
     suspected = store.abandoned(item.key for item in todo)
     calm = [item for item in todo if item.key not in suspected]
     for first in range(0, len(calm), batch_images):
+        if first and time.monotonic() >= until_sec:
+            break
         with ExitStack() as claims, quiet_decoding():
             mine: list[Todo] = []
             for item in calm[first : first + batch_images]:
@@ -46,7 +53,7 @@ def fit_in_batches(
             for outcome in _fit_together(mine, store, config, device, notify):
                 outcomes.append(outcome)
                 notify(outcome)
-    fits = Fits(store, config, device, notify)
+    fits = Fits(store, config, device, notify, until_sec=until_sec, begun=bool(calm))
     fits.run([item for item in todo if item.key in suspected], wait_sec, busy=busy)
     return outcomes + fits.outcomes
 

@@ -89,6 +89,7 @@ class FitReport:
     left_out: int = 0  # as `Plan` has it
     unclaimed: tuple[str, ...] = ()  # as `Plan` has it
     of_other_shards: int = 0  # as `Plan` has it
+    not_begun: int = 0  # images that a budget left no time for
 
     def with_status(self, status: Status) -> list[Outcome]:
         """The outcomes of one kind."""

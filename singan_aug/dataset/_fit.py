@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,8 @@ def fit_dataset(
     device: str = "cpu",
     batch_images: int | None = None,  # at once in this process instead; by default DEVICE_BATCH on a GPU
     limit: int | None = None,  # look at this many images at most
+    choose: Callable[[Sequence[Path]], Sequence[Path]] | None = None,  # those to fit, in order: `Choice(...).of`
+    budget_sec: float | None = None,  # begin no further image after so long
     apart: bool = False,  # in a worker process even where one fit at a time will do
     wait_sec: float = WAIT_SEC,  # at most, for images that other processes are at, when all else is done
     shard: tuple[int, int] | None = None,  # (number, count) from (1, count): this part of the images alone
@@ -52,6 +56,8 @@ def fit_dataset(
     enough memory) is noted in the store, and not tried again before the image or the config has changed, or with
     `retry_failed`.
 
+    With `budget_sec` what is under way when the time is up is finished, and at least one image is fitted.
+
     Images are divided into shards by what they show, so each call for another shard, on whatever machine and in
     whatever order, fits others. Workers of a cluster have to see images and store under the same absolute paths, and
     tell nothing before an image is done (docs/many-machines.md).
@@ -68,13 +74,16 @@ def fit_dataset(
             fails the images that it has no room for; one that is deleted on the way those that it had.
         KeyboardInterrupt: after the workers have stopped.
     """
+    until_sec = math.inf if budget_sec is None else time.monotonic() + budget_sec
     config = config or fast()
     store = open_store(store)
     notify: OnEvent = on_event or (lambda _: None)
     if backend is not None:  # whose workers have other current folders
         paths = [Path(path).absolute() for path in paths]
         masks = masks if masks is None or str(masks) == "none" else Path(masks).absolute()
-    plan = plan_dataset(paths, store, config, masks=masks, limit=limit, retry_failed=retry_failed, shard=shard)
+    plan = plan_dataset(
+        paths, store, config, masks=masks, limit=limit, choose=choose, retry_failed=retry_failed, shard=shard
+    )
     notify(plan)
     outcomes = list(plan.known)
     for outcome in outcomes:
@@ -86,20 +95,28 @@ def fit_dataset(
         batch_images = batch_images or (1 if device == "cpu" else DEVICE_BATCH)
         if backend is not None:
             with connected(backend, address) as engine:
-                fits = Fits(store, config, device, notify, backend=engine)
+                fits = Fits(store, config, device, notify, backend=engine, until_sec=until_sec)
                 fits.run(plan.todo, wait_sec)
             outcomes += fits.outcomes
         elif batch_images == 1:
             jobs = choose_jobs(plan.todo, config, jobs)
-            fits = Fits(store, config, device, notify, jobs=jobs, apart=apart)
+            fits = Fits(store, config, device, notify, jobs=jobs, apart=apart, until_sec=until_sec)
             fits.run(plan.todo, wait_sec)
             outcomes += fits.outcomes
         else:
-            outcomes += fit_in_batches(plan.todo, store, config, device, batch_images, notify, wait_sec)
+            outcomes += fit_in_batches(plan.todo, store, config, device, batch_images, notify, wait_sec, until_sec)
         outcomes = _still_there(outcomes, store)
         PerceptualIndex(store).refresh()  # once here, rather than in every worker of a loader
     ordered = tuple(sorted(outcomes, key=lambda outcome: str(outcome.path)))
-    return FitReport(ordered, plan.ignored, plan.without_mask, plan.left_out, plan.unclaimed, plan.of_other_shards)
+    return FitReport(
+        ordered,
+        plan.ignored,
+        plan.without_mask,
+        plan.left_out,
+        plan.unclaimed,
+        plan.of_other_shards,
+        not_begun=len(plan.todo) + len(plan.known) - len(outcomes),
+    )
 
 
 def _still_there(outcomes: list[Outcome], store: Store) -> list[Outcome]:

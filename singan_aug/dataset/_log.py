@@ -46,7 +46,9 @@ class JsonLog:
 
     def end(self, report: FitReport | None, wall_sec: float) -> None:
         """The last line of a run; without a report of one that was interrupted, or failed as a whole."""
-        of_all = counts(report.outcomes) if report else {}
+        of_all: dict[str, Any] = {}
+        if report:
+            of_all.update(counts(report.outcomes).items(), not_begun=report.not_begun)
         self._write("end", complete=report is not None, **of_all, wall_sec=round(wall_sec, 3))
 
     def _write(self, event: str, **values: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from singan_aug.annotations import Masks, MaskSource, counted, find_masks
@@ -26,6 +26,7 @@ def plan_dataset(
     *,
     masks: Path | str | None = None,
     limit: int | None = None,
+    choose: Callable[[Sequence[Path]], Sequence[Path]] | None = None,
     retry_failed: bool = False,
     shard: Shard | None = None,
 ) -> Plan:
@@ -33,8 +34,9 @@ def plan_dataset(
 
     `masks` names a folder or an annotation file with the images' masks, as `annotations.find_masks` takes it; by
     default they are looked for beside the images, where pyramids of this config can carry one; "none" takes every file
-    for an image. `limit` bounds how many images are looked at. Images whose fit failed before, by
-    themselves and not for want of room on the disk, are failed unless they are to be tried again.
+    for an image. `limit` bounds how many images are looked at; of those `choose` gives the ones to fit, in the order of
+    fitting. Images whose fit failed before, by themselves and not for want of room on the disk, are failed unless they
+    are to be tried again.
     Of images of other shards is only told how many there are.
     """
     store, config, beside = open_store(store), config or fast(), None
@@ -54,6 +56,7 @@ def plan_dataset(
         beside = Masks({}, beside.not_images)
     of = beside.of
     images = [path for path in found.images if path not in beside.not_images][:limit]
+    images = images if choose is None else list(choose(images))
     looked = map_images(lambda path, image: _look(path, image, of.get(path), store, config, retry_failed), images)
     todo: dict[str, Todo] = {}
     left_out = sum(len(broken) for _, broken in looked)

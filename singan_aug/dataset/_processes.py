@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,7 @@ class Fits:
 
     With `apart` even one fit at a time is in a worker process, so that this one outlives it. With a `backend` of
     joblib's they are on its workers, which tell nothing before they are done; only what killed some is tried again
-    here.
+    here. Once the first has begun, no other begins after `until_sec`, by the monotonic clock.
     """
 
     def __init__(
@@ -67,9 +68,12 @@ class Fits:
         jobs: int = 1,
         apart: bool = False,
         backend: Any = None,
+        until_sec: float = math.inf,
+        begun: bool = False,
     ) -> None:
         self._store, self._config, self._device = store, config, device
         self._notify, self._jobs, self._apart, self._backend = notify, jobs, apart, backend
+        self._until_sec, self._begun = until_sec, begun
         self.outcomes: list[Outcome] = []
 
     def run(self, todo: Sequence[Todo], wait_sec: float, *, busy: Sequence[Todo] = ()) -> None:
@@ -86,7 +90,7 @@ class Fits:
         """Fit what other processes are at when they give it up, or take what they made of it; so long at most."""
         until_sec = time.monotonic() + wait_sec
         told = False
-        while busy:
+        while busy and time.monotonic() < self._until_sec:
             held = {item.key: holder for item in busy if (holder := self._store.holder(item.key))}
             free = [item for item in busy if item.key not in held]
             done = [item for item in free if item.key in self._store]
@@ -112,7 +116,7 @@ class Fits:
     def _side_by_side(self, items: Sequence[Todo]) -> list[Todo]:
         """Fit these; the ones under way when a worker was killed alone. Gives those that other processes are at."""
         left, busy = deque(items), list[Todo]()
-        while left:
+        while left and not self._time_is_up():
             busy += self._alone(self._until_lost(left, busy, self._jobs, self._backend, apart=self._apart), begun=True)
         return busy
 
@@ -122,7 +126,7 @@ class Fits:
         What was `begun` here, and is stored, was fitted here.
         """
         left, busy = deque(items), list[Todo]()
-        while left:
+        while left and not self._time_is_up():
             for item in self._until_lost(left, busy, 1, None, apart=True, begun=begun):
                 self._store.failures.note(item.key, KILLED)
                 self._settle(Outcome(item.path, "failed", item.key, KILLED, item.notes))
@@ -138,8 +142,9 @@ class Fits:
         with local if backend is None else nullcontext((_silent, self._notify)) as (send, report):
 
             def tasks() -> Iterator[tuple[Any, ...]]:
-                while left:
+                while left and not self._time_is_up():
                     item = left.popleft()
+                    self._begun = True
                     under_way[item.key] = item
                     yield item, self._store.location, self._config, self._device, send
 
@@ -154,6 +159,9 @@ class Fits:
                     self.outcomes.append(outcome)
                     report(outcome)
         return list(under_way.values())
+
+    def _time_is_up(self) -> bool:
+        return self._begun and time.monotonic() >= self._until_sec
 
     def _settle(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)

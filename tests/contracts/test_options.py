@@ -87,7 +87,13 @@ ELSE_OF_THE_COMMAND_LINE = {
     *("out", "force"),  # where Python returns a value
 }
 OF_ONE_COMMAND = {
-    "fit": {"seed"},  # of `config=`
+    "fit": {
+        "seed",
+        "representatives",
+        "class-balance",
+        "embeddings",
+        "budget",
+    },  # of `config=`, `choose=`, `budget_sec=`
     "draw": {"confine", "confine-margin-px"},  # of a `Confinement`, for `draw_confined`
 }
 OF_PYTHON = {
@@ -95,6 +101,7 @@ OF_PYTHON = {
     *("paths", "path", "image", "pyramid"),  # arguments
     *("on_event", "on_entry", "say"),  # what a command line shows
     *("batch_images", "apart", "epochs", "loop"),  # settled there
+    *("choose", "budget_sec"),  # --representatives, --class-balance, --embeddings, --budget
 }
 
 
