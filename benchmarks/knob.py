@@ -98,7 +98,7 @@ def _shifted(shift_px: float, photo: Image.Image, _learned: Pyramid) -> Pyramid:
 def _turned(ratio: float, _photo: Image.Image, pyramid: Pyramid, *, network: bool = True) -> Pyramid:
     first, *above = pyramid.scales
     assert isinstance(first, GeneratedScale)
-    turned = replace(first, amplitude=first.amplitude * ratio, shift_px=first.shift_px * ratio)
+    turned = first.milder(ratio)
     return replace(pyramid, scales=(turned if network else replace(turned, generator=NoNetwork()), *above))
 
 

@@ -48,6 +48,7 @@ def field_of(coarse: Tensor, size: Size, deviation_px: float, cells: int, step_p
 def deformed(
     image: Tensor,  # [N or 1, C, h, w]
     field: Tensor,  # [N, 2, h, w]: how far away, in pixels (down, right), each pixel finds its colour
+    mode: str = "bilinear",  # or bicubic
 ) -> Tensor:
     """[N, C, h, w]: the image, interpolated at the displaced places; what lies beyond an edge is mirrored at it."""
     count, _, height, width = field.shape
@@ -55,7 +56,7 @@ def deformed(
     columns = torch.arange(width, device=field.device, dtype=field.dtype) + field[:, 1]
     grid = torch.stack([columns * (2 / max(1, width - 1)) - 1, rows * (2 / max(1, height - 1)) - 1], dim=-1)
     image = image.expand(count, -1, -1, -1)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
+    return F.grid_sample(image, grid, mode=mode, padding_mode="reflection", align_corners=True)
 
 
 @lru_cache(maxsize=256)

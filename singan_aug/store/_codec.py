@@ -12,6 +12,7 @@ from singan_aug.images import Pixels, turn_pixels
 from singan_aug.images.descriptor import make_descriptor
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.copied.scale import CopiedScale
+from singan_aug.pyramid.scale import Scale
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store._manifest import Manifest, newer
 
@@ -93,18 +94,18 @@ def _unfit(pyramid: Pyramid, stored: dict[str, torch.Tensor]) -> str | None:
         for name, tensor in scale.stored().items():
             shape = tuple(tensor.shape)
             if name == "basis":
-                shapes["basis"] = [_basis_shape(pyramid, k)]
+                shapes["basis"] = [_basis_shape(pyramid, scale)]
             if shape not in shapes.get(name, [shape]):
                 return f"scale {k}: {name}: expected {shapes[name][-1]}, got {shape}"
         below = scale.size
     return None
 
 
-def _basis_shape(pyramid: Pyramid, k: int) -> tuple[int, ...]:
-    copied, count = pyramid.config.copied, sum(isinstance(scale, CopiedScale) for scale in pyramid.scales)
+def _basis_shape(pyramid: Pyramid, scale: Scale) -> tuple[int, ...]:
+    copied = pyramid.config.copied
     assert copied is not None
-    sides = copied.patch_sides(count, searched=count < len(pyramid))
-    side = sides[k - (len(pyramid) - count)]
+    assert isinstance(scale, CopiedScale)
+    side = copied.patch_sides(scale.index + 1, searched=pyramid.config.generated is not None)[-1]
     return (min(copied.descriptor_dims, pyramid.channels * side**2), pyramid.channels, side, side)
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from singan_aug.pyramid import Pyramid
 from singan_aug.pyramid.copied.scale import CopiedScale
-from singan_aug.pyramid.fields import field_of, random_stream
-from singan_aug.pyramid.generated.scale import GeneratedScale, run_scale
+from singan_aug.pyramid.fields import deformed, field_of, random_stream
+from singan_aug.pyramid.generated.scale import GeneratedScale, MilderStart, run_scale
 from singan_aug.pyramid.noise import noise_maps
 from singan_aug.tasks._inputs import source_of
 
@@ -59,27 +58,26 @@ def _bent(pyramid: Pyramid, start: int) -> tuple[Callable[[torch.Generator], Lat
     coarse = min(pyramid.scales[start].size)
     finer = coarse / min(pyramid.scales[0].size)
     cells = max(1, round(CELLS * finer))
-    copied = next(scale for scale in pyramid.scales if isinstance(scale, CopiedScale)).how
-    first = pyramid.scales[0]
-    shift_px = first.shift_px if isinstance(first, GeneratedScale) else copied.shift_px * copied.shift_decay**start
-    deviation_px = AMPLITUDE * shift_px * min(size) / coarse
+    deviation_px = AMPLITUDE * _shift_px(pyramid, start) * min(size) / coarse
 
     def drawn(generator: torch.Generator) -> Latent:
         return [random_stream(size, generator, cells)]
 
     def render(latent: Latent) -> Tensor:
-        return _bicubic(source, field_of(latent[0], size, deviation_px, cells).to(source.device))
+        field = field_of(latent[0], size, deviation_px, cells).to(source.device)
+        return deformed(source, field, mode="bicubic")  # which keeps detail
 
     return drawn, [torch.zeros_like(random_stream(size, torch.Generator(), cells))], render
 
 
-def _bicubic(image: Tensor, field: Tensor) -> Tensor:
-    """As `fields.deformed`, by bicubic interpolation, which keeps detail."""
-    height, width = image.shape[2:]
-    rows = torch.arange(height, device=field.device)[:, None] + field[:, 0]
-    columns = torch.arange(width, device=field.device) + field[:, 1]
-    grid = torch.stack([columns * (2 / max(1, width - 1)) - 1, rows * (2 / max(1, height - 1)) - 1], dim=-1)
-    return F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=True)
+def _shift_px(pyramid: Pyramid, start: int) -> float:
+    """How far draws from there deform or shift what they start with, in pixels of that scale."""
+    begins = pyramid.scales[start]
+    if isinstance(begins, CopiedScale):
+        return begins.how.shift_px * begins.how.shift_decay**begins.index
+    deforms = begins.begins if isinstance(begins, MilderStart) else pyramid.scales[0]
+    assert isinstance(deforms, GeneratedScale)
+    return deforms.shift_px
 
 
 def rendered(latents: Iterator[Latent], render: Render) -> Tensor:

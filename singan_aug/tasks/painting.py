@@ -12,7 +12,7 @@ from singan_aug.errors import ConfigError
 from singan_aug.images import bytes_to_signed, signed_to_bytes, unit_to_pil
 from singan_aug.pyramid import Pyramid
 from singan_aug.pyramid.copied.region import Imitation
-from singan_aug.pyramid.copied.scale import CopiedScale
+from singan_aug.pyramid.generated.scale import GeneratedScale
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.sizes import StartScale
 from singan_aug.tasks._entering import entering_scale, redrawn
@@ -61,7 +61,8 @@ def paint(
         if colours is None:
             return redrawn(pyramid, wanted, start, HOW, seed)
         palette = _palette(source, colours)
-        shown = _snapped(source, palette) if isinstance(first, CopiedScale) else None
+        generates = any(isinstance(scale, GeneratedScale) for scale in pyramid.scales[start:])
+        shown = None if generates else _snapped(source, palette)
         return redrawn(pyramid, _snapped(wanted, palette), start, HOW, seed, shown=shown)
 
     with torch.no_grad():

@@ -14,7 +14,7 @@ from singan_aug.pyramid import Pyramid, draw
 from singan_aug.pyramid.copied.region import Imitation
 from singan_aug.pyramid.copied.scale import CopiedScale
 from singan_aug.pyramid.fields import deformed, random_field
-from singan_aug.pyramid.generated.scale import SHIFT_CELLS, GeneratedScale
+from singan_aug.pyramid.generated.scale import SHIFT_CELLS, GeneratedScale, MilderStart
 from singan_aug.pyramid.noise import derive_seed, generator_for
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scale import Canvas, draw_upwards
@@ -69,9 +69,11 @@ def _sampled(pyramid: Pyramid, size: Size, start: int, seed: int) -> Tensor:
     """[1, C, *size] in [-1, 1]."""
     sizes = sizes_for(tuple(scale.size for scale in pyramid.scales), size)
     first, generator = pyramid.scales[start], generator_for(seed, "layout")
+    if isinstance(first, MilderStart):
+        first = first.begins
     resample = pyramid.config.sizes.resample
     if isinstance(first, GeneratedScale):
-        generated = [scale for scale in pyramid.scales[start:] if isinstance(scale, GeneratedScale)]
+        generated = [first, *(each for each in pyramid.scales[start + 1 :] if isinstance(each, GeneratedScale))]
         if start or first.z_star is None:
             entering = side_by_side(resize(first.entering, first.size, resample), sizes[start])
             if first.shift_px:
@@ -83,7 +85,7 @@ def _sampled(pyramid: Pyramid, size: Size, start: int, seed: int) -> Tensor:
             canvas = draw_upwards(generated, sizes[: len(generated)], [generator])
         if len(generated) == len(pyramid.scales) - start:
             return canvas.image
-        return redrawn(pyramid, resize(canvas.image, size, resample), start + len(generated), HOW, seed)
+        return redrawn(pyramid, resize(canvas.image, size, resample), _lowest_copied(pyramid), HOW, seed)
     assert isinstance(first, CopiedScale)
     cells = round(first.how.shift_cells * min(sizes[start]) / min(first.size)) or 1
     deviation_px = first.how.shift_px * first.how.shift_decay**first.index

@@ -527,3 +527,29 @@ def test_bad_usage_is_one_line(arguments: list[str], why: str, files: Path) -> N
     result = _run(files, *arguments)
     assert result.exit_code
     assert why in result.stderr
+
+
+def _milder(ratio: float) -> Pyramid:
+    return fit(PHOTO, mixed(milder_ratio=ratio))
+
+
+def test_every_task_takes_a_milder_start() -> None:
+    pyramid = _milder(0.3)
+    for name, task in ENTERED.items():
+        assert bool(torch.isfinite(task(pyramid, start_scale=1)).all()), name
+    for name, task in DRAWN.items():
+        if name != "super_resolution":  # which starts nowhere
+            assert bool(torch.isfinite(task(pyramid, start_scale=1)).all()), name
+
+
+def test_a_milder_start_of_full_strength_samples_what_the_coarsest_scale_does() -> None:
+    pyramid = _milder(1.0)
+    coarsest, milder = (tasks.sample(pyramid, 1, (36, 70), start_scale=start, seed=2) for start in (0, 1))
+    assert torch.equal(milder, coarsest)
+
+
+def test_a_milder_start_moves_an_animation_less() -> None:
+    pyramid = _milder(0.3)
+    still = reconstruct(pyramid)
+    moved = [float((tasks.animate(pyramid, frames=6, start_scale=k) - still).abs().mean()) for k in (0, 1)]
+    assert 0 < moved[1] < 0.7 * moved[0]

@@ -60,12 +60,12 @@ def nearest_nearby(
         for pixels, places in tiles:
             yield pixels, places, _distances(wanted[pixels], known[places])
 
-    compared = distances() if len(tiles) > 1 else list(distances())
+    held = list(distances()) if len(tiles) == 1 else None  # else they are made twice
     least = known.new_full((len(known),), math.inf)
-    for _, places, distance in compared:
+    for _, places, distance in held or distances():
         least.scatter_reduce_(0, places.flatten(), distance.amin(1).flatten(), "amin")
     scarcity, found = _scarcity(least, completeness, None), known.new_empty(len(wanted), dtype=torch.int64)
-    for pixels, places, distance in distances() if len(tiles) > 1 else compared:
+    for pixels, places, distance in held or distances():
         best = _argmin(distance.mul_(scarcity[places][:, None]).flatten(0, 1)).view(pixels.shape)
         found[pixels] = places.gather(1, best)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -58,6 +59,10 @@ class GeneratedScale(Scale):
         fields = torch.cat([random_field(size, generator, shift_px, SHIFT_CELLS) for generator in generators])
         return deformed(entering, fields.to(entering.device))
 
+    def milder(self, ratio: float) -> GeneratedScale:
+        """The same scale with that share of its noise and of its shift."""
+        return replace(self, amplitude=self.amplitude * ratio, shift_px=self.shift_px * ratio)
+
     def reconstruct(self) -> Tensor:
         """z* at a scale 0 that nothing enters, no noise elsewhere."""
         noise = self.entering.new_zeros(1, 1, 1, 1) if self.z_star is None else self.z_star
@@ -89,6 +94,11 @@ class MilderStart(Scale):
     below: GeneratedScale
     ratio: float  # of its noise and of its shift
 
+    @cached_property
+    def begins(self) -> GeneratedScale:
+        """What a draw that starts here starts with."""
+        return self.below.milder(self.ratio)
+
     @property
     def size(self) -> Size:  # type: ignore[override]
         """That of the scale below."""
@@ -101,12 +111,7 @@ class MilderStart(Scale):
 
     def draw(self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator]) -> Canvas:
         """What the scale below draws, milder where the draw starts here."""
-        if below is not None:
-            return below
-        milder = replace(
-            self.below, amplitude=self.below.amplitude * self.ratio, shift_px=self.below.shift_px * self.ratio
-        )
-        return milder.draw(None, size, generators)
+        return self.begins.draw(None, size, generators) if below is None else below
 
     def reconstruct(self) -> Tensor:
         """That of the scale below."""
