@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from benchmarks._photos import images_in, opened, unit, variants_of
 from benchmarks._result import Row, say, write
-from benchmarks.quality import Networks, Scores, first_seeds, measure_pieces, peer_folder, row_of_peer, score_variants
+from benchmarks.quality import Networks, Scores, first_seeds, peer_folder, row_of_peer, score_variants
 from singan_aug import Pyramid, fit
-from singan_aug.metrics import KnownPatches, incoherence, pixel_diversity
+from singan_aug.metrics import KnownPatches
 from singan_aug.presets import fast, learned
 from singan_aug.pyramid.generated.networks import Generator
 from singan_aug.pyramid.generated.scale import GeneratedScale
@@ -62,6 +62,7 @@ def main() -> None:
     networks = Networks.load(options.metrics)
     photos = {path.stem: opened(path) for path in images_in(options.photos)[:: options.every]}
     fitted = {name: fit(photo, learned()) for name, photo in photos.items()}
+    known: dict[str, KnownPatches] = {}  # of each photo, at the size that all arms have
     rows: list[Row] = []
     for what, knob, draws_from in _arms():
         scores = Scores()
@@ -69,11 +70,8 @@ def main() -> None:
             pyramid = draws_from(photo, fitted[name])
             source = unit(photo.resize(pyramid.size[::-1], Image.Resampling.BICUBIC))
             variants = variants_of(pyramid, 0, range(first_seed, first_seed + options.diversity_draws))
-            scored = variants.images[: options.draws]
-            score_variants(scores, source, scored, networks)
-            scores.incoherence += incoherence(KnownPatches.of(source), scored).tolist()
-            measure_pieces(scores, variants.origins)
-            scores.pixel_diversity.append(pixel_diversity(variants.images, source))
+            known[name] = known.get(name) or KnownPatches.of(source)
+            score_variants(scores, source, known[name], variants, options.draws, options.diversity_draws, networks)
         rows.append(scores.row(what, knob=knob))
         say(f"{what}, {knob}: SIFID {rows[-1]['sifid_mean']:.3f}, LPIPS {rows[-1]['lpips_to_source_mean']:.3f}")
     rows += [row_of_peer(name, folder, photos, networks) for name, folder in options.peer]

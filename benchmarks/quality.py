@@ -22,7 +22,7 @@ import torch.nn.functional as functional
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
-from benchmarks._photos import images_in, opened, setting, unit, variants_of
+from benchmarks._photos import Variants, images_in, opened, setting, unit, variants_of
 from benchmarks._result import Row, say, spread, write
 from singan_aug import FitConfig, draw, fit
 from singan_aug.errors import SinGANAugError
@@ -38,7 +38,7 @@ from singan_aug.metrics import (
 )
 from singan_aug.presets import PRESETS, preset
 
-__all__ = ["Networks", "Scores", "first_seeds", "measure_pieces", "peer_folder", "row_of_peer", "score_variants"]
+__all__ = ["Networks", "Scores", "first_seeds", "peer_folder", "row_of_peer", "score_variants"]
 
 SEEDS_APART = 1000
 SHEET_DRAWS = (3, 2, 1)  # of the first start scale, the second, the third
@@ -149,10 +149,7 @@ def _rows_of_preset(
             seeds = range(first_seed, first_seed + max(options.draws, options.diversity_draws))
             variants = variants_of(pyramid, start, seeds)
             scored.draw_ms += variants.draw_ms
-            score_variants(scored, unit(source), variants.images[: options.draws], networks)
-            scored.incoherence += incoherence(known, variants.images[: options.draws]).tolist()
-            measure_pieces(scored, variants.origins)
-            scored.pixel_diversity.append(pixel_diversity(variants.images[: options.diversity_draws], unit(source)))
+            score_variants(scored, unit(source), known, variants, options.draws, options.diversity_draws, networks)
             pictures = [_picture(variant) for variant in variants.images[: options.draws]]
             strip += [(f"{what}, start scale {start}", picture) for picture in pictures[: shown.get(start, 0)]]
             if options.export:
@@ -174,18 +171,20 @@ def first_seeds(photos: Mapping[str, Image.Image]) -> list[int]:
 def score_variants(
     scores: Scores,
     source: Tensor,  # [1, 3, H, W] in [0, 1]
-    variants: Tensor,  # [N, 3, H, W] in [0, 1]
+    known: KnownPatches,  # of the source
+    variants: Variants,
+    draws: int,  # how many of them are scored
+    diversity_draws: int,  # how many for pixel diversity
     networks: Networks,
 ) -> None:
-    """Add SIFID and LPIPS of one photo's variants."""
-    scores.sifid.append(sifid(source, variants, networks.stem).tolist())
-    scores.lpips_to_source += lpips(source, variants, networks.alex).tolist()
-    scores.lpips_between += lpips(variants[:-1], variants[1:], networks.alex).tolist()
-
-
-def measure_pieces(scores: Scores, origins: Tensor | None) -> None:
-    """Add the pieces of variants that copy pixels."""
-    for found in pieces(origins) if origins is not None else ():
+    """Add the scores of one photo's variants; pieces are those of all that copy pixels."""
+    scored = variants.images[:draws]
+    scores.sifid.append(sifid(source, scored, networks.stem).tolist())
+    scores.lpips_to_source += lpips(source, scored, networks.alex).tolist()
+    scores.lpips_between += lpips(scored[:-1], scored[1:], networks.alex).tolist()
+    scores.incoherence += incoherence(known, scored).tolist()
+    scores.pixel_diversity.append(pixel_diversity(variants.images[:diversity_draws], source))
+    for found in pieces(variants.origins) if variants.origins is not None else ():
         scores.largest_piece_ratio.append(found.largest_ratio)
         scores.pieces_in_half.append(found.in_half)
         scores.unmoved_ratio.append(found.unmoved_ratio)
