@@ -1,8 +1,9 @@
 """From "layout kept" to "new layout": realism against how different variants are, along a knob of each preset.
 
 `learned` is turned by the share of its noise and shift that a draw takes (`milder_ratio`), `fast` by its shift. The
-controls have no network: noise on the source at the size of the generated scale (as GPNN begins), or on what enters the
-network, deformed as there; the same search and the same copied scales follow. Peers have no knob: a point each.
+controls have no network: noise on the source at the size of the generated scale (as GPNN begins), the source deformed
+there, or what enters the network, deformed and with noise as there; the same search and the same copied scales follow.
+Peers have no knob: a point each.
 
 `--metrics` and `--peer` as in benchmarks.quality. All is measured in one run, on the same photos, with the same seeds.
 """
@@ -31,6 +32,8 @@ from singan_aug.pyramid.resample import resize
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.25)  # of the noise and the shift of `learned`
 SHIFTS_PX = (1.2, 1.6, 2.0, 2.5, 3.2)  # of `fast`
+DEFORMED_PX = (1.2, 1.6, 2.0, 2.4)  # the source, with a little noise
+LITTLE_NOISE = 0.3
 NOISES = (0.5, 1.0, 1.5, 2.0, 3.0)  # on the source
 Arm = tuple[
     str, float, Callable[[Image.Image, Pyramid], Pyramid]
@@ -82,9 +85,11 @@ def _arms() -> Iterator[Arm]:
     for ratio in RATIOS:
         yield "learned", ratio, partial(_turned, ratio)
     for ratio in RATIOS[:-1]:
-        yield "no network, deformed", ratio, partial(_turned, ratio, network=False)
+        yield "no network, what enters it", ratio, partial(_turned, ratio, network=False)
     for noise in NOISES:
-        yield "no network, noise on the source", noise, partial(_noisy, noise)
+        yield "no network, noise on the source", noise, partial(_of_source, noise, 0.0)
+    for shift_px in DEFORMED_PX:
+        yield "no network, the source deformed", shift_px, partial(_of_source, LITTLE_NOISE, shift_px)
     for shift_px in SHIFTS_PX:
         yield "fast", shift_px, partial(_shifted, shift_px)
 
@@ -100,12 +105,12 @@ def _turned(ratio: float, _photo: Image.Image, pyramid: Pyramid, *, network: boo
     return replace(pyramid, scales=(turned if network else replace(turned, generator=NoNetwork()), *above))
 
 
-def _noisy(noise: float, _photo: Image.Image, pyramid: Pyramid) -> Pyramid:
+def _of_source(noise: float, shift_px: float, _photo: Image.Image, pyramid: Pyramid) -> Pyramid:
     first, *above = pyramid.scales
     assert isinstance(first, GeneratedScale)
     source = resize(pyramid.scales[-1].reconstruct(), first.size, first.resample)
     amplitude = torch.full_like(first.amplitude, noise)
-    control = replace(first, generator=NoNetwork(), amplitude=amplitude, entering=source, shift_px=0.0)
+    control = replace(first, generator=NoNetwork(), amplitude=amplitude, entering=source, shift_px=shift_px)
     return replace(pyramid, scales=(control, *above))
 
 
