@@ -77,7 +77,7 @@ def _frontier(results: Results) -> Figure | None:
     points = _points(results)
     if not points:
         return None
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for (what, (seconds, score)), marker in zip(points.items(), "osD^v<>pPX*hH8d", strict=False):
         left.semilogx([seconds], [score], marker, label=what)
@@ -89,12 +89,10 @@ def _frontier(results: Results) -> Figure | None:
     for what in dict.fromkeys(row["what"] for row in knob):
         own = [row for row in knob if row["what"] == what]
         x, y = [row["lpips_to_source_mean"] for row in own], [row["sifid_mean"] for row in own]
-        right.plot(x, y, "o-" if "knob" in own[0] else "*", label=what)
-        for row, *place in zip(own, x, y, strict=True):
-            if "knob" in row:
-                right.annotate(f"{row['knob']:g}", place, textcoords="offset points", xytext=(4, -9))
+        right.semilogy(x, y, "o-" if "knob" in own[0] else "*", markersize=4 if "knob" in own[0] else 9, label=what)
     if knob:
         _label(right, "LPIPS to the source", "SIFID, start scale 0")
+        right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=7)  # under the lines
     else:
         right.set_visible(False)
     return figure
