@@ -78,6 +78,12 @@ def test_embeddings_that_do_not_fit_are_refused(images: list[Path], tmp_path: Pa
         Choice(per_class=2, embeddings=file).of(images)
 
 
+def test_an_archive_of_embeddings_is_refused(images: list[Path], tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", rows=np.zeros((len(images), 4)))
+    with pytest.raises(ConfigError, match="one array of numbers"):
+        Choice(per_class=2, embeddings=tmp_path / "rows.npz").of(images)
+
+
 def test_equal_images_do_not_confuse_it(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(6)]
     for path in paths:

@@ -64,9 +64,11 @@ def _features(images: Sequence[Path]) -> Mapping[Path, Features]:
 
 def _embedded(file: Path, images: Sequence[Path]) -> Mapping[Path, Features]:
     try:
-        rows = np.load(file, allow_pickle=False, mmap_mode="r")
+        rows = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ConfigError(f"expected a .npy file of numbers for --embeddings, got {file}: {error}") from None
+    if not isinstance(rows, np.ndarray):
+        raise ConfigError(f"expected one array of numbers for --embeddings, a .npy file, got an archive: {file}")
     if rows.ndim != 2 or len(rows) != len(images) or not np.issubdtype(rows.dtype, np.number):
         raise ConfigError(
             f"expected a row of numbers for each of {len(images)} images, in the order of their sorted paths, "
