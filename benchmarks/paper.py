@@ -1,7 +1,8 @@
 """The preset `paper` run to its end: seconds, noise amplitudes, losses and errors of each scale, and what it draws.
 
 A photo takes tens of minutes. Its pyramid and what was noted while it was fitted stay in `--work`, so a run that was
-stopped goes on with the next photo; the result is written anew after each. `--metrics` names a folder that holds
+stopped goes on with the next photo; the result is written anew after each. With `--minutes` a fit ends unfinished when
+they are over: what its scales took and lost is kept, and nothing is drawn. `--metrics` names a folder that holds
 inception_stem.safetensors and lpips_alex.safetensors. Draw i of the p-th photo has the seed 1000 p + i.
 """
 
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="long side in pixels")
     parser.add_argument("--names", nargs="+", metavar="STEM", help="of the photos, in this order; all by default")
     parser.add_argument("--limit", type=int, default=3, help="photos at most")
+    parser.add_argument("--minutes", type=float, help="of a photo's fit at most, in wall time")
     parser.add_argument("--steps", type=int, help="iterations of each scale instead of the recipe's, to try things")
     parser.add_argument("--draws", type=int, default=10, help="draws that are scored, at each start scale")
     parser.add_argument("--diversity-draws", type=int, default=50, help="draws for pixel diversity")
@@ -71,9 +73,9 @@ def main() -> None:
     scale_rows: list[Row] = []
     draw_rows: list[Row] = []
     for place, path in enumerate(paths):
-        pyramid, of_scales = _fitted(opened(path), path.stem, config, store)
+        pyramid, of_scales = _fitted(opened(path), path.stem, config, store, options.minutes)
         scale_rows += of_scales
-        draw_rows += _scored(path, pyramid, SEEDS_APART * place, scorer)
+        draw_rows += _scored(path, pyramid, SEEDS_APART * place, scorer) if pyramid else []
         seeds = [SEEDS_APART * i for i in range(place + 1)]
         write("paper", [*scale_rows, *draw_rows, *_means(draw_rows)], seeds=seeds, path=options.result)
 
@@ -86,26 +88,37 @@ def _chosen(paths: list[Path], names: list[str] | None) -> list[Path]:
     return [by_name[name] for name in names or by_name]
 
 
-def _fitted(photo: Image.Image, name: str, config: FitConfig, store: Store) -> tuple[Pyramid, list[Row]]:
-    """The pyramid and a row for each scale: of an earlier run where there is one, else fitted and kept."""
+def _fitted(
+    photo: Image.Image, name: str, config: FitConfig, store: Store, minutes: float | None
+) -> tuple[Pyramid | None, list[Row]]:
+    """The pyramid and a row for each scale: of an earlier run where there is one, else fitted and kept. No pyramid and
+    the rows of what was trained where the minutes were too few."""
     key = make_key(photo, config)
     notes = Path(store.location) / f"{key}.json"
     if notes.exists():
         say(f"{name}: fitted before")
         return store.load(str(key)), json.loads(notes.read_text())
-    diary = Diary(name)
-    pyramid = fit(photo, config, on_event=diary.note)
+    diary = Diary(name, minutes)
+    try:
+        pyramid = fit(photo, config, on_event=diary.note)
+    except OutOfTime:
+        return None, diary.unfinished()
     store.save(key, pyramid, name=name)
     rows = diary.rows(pyramid)
     notes.write_text(json.dumps(rows))  # last: where it is, the pyramid is
     return store.load(str(key)), rows
 
 
+class OutOfTime(Exception):
+    """The minutes of a fit are over."""
+
+
 class Diary:
     """Process seconds and losses of each scale, as a fit reports them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, minutes: float | None = None) -> None:
         self.name = name
+        self._ends_sec = None if minutes is None else time.monotonic() + 60 * minutes
         self._attempt = -1
         self._last: FitEvent | None = None
         self._sec: list[list[float]] = []  # of each scale: process seconds an iteration, between reports
@@ -113,7 +126,7 @@ class Diary:
         self._at_sec = time.process_time()
 
     def note(self, event: FitEvent) -> None:
-        """What `fit` calls every few iterations."""
+        """What `fit` calls every few iterations. Raises `OutOfTime`."""
         now_sec, last = time.process_time(), self._last
         if event.attempt != self._attempt:  # the first report, or all begins again after a fit that diverged
             self._attempt, self._sec, self._losses, last = event.attempt, [], [], None
@@ -126,6 +139,33 @@ class Diary:
         self._last, self._at_sec = event, now_sec
         if event.step % (event.steps // 4 or 1) == 0:
             say(f"{self.name}: scale {event.scale + 1} of {event.scales}, iteration {event.step}")
+        if self._ends_sec is not None and time.monotonic() > self._ends_sec:
+            raise OutOfTime
+
+    def unfinished(self) -> list[Row]:
+        """One a scale of which something was timed, and one of the whole."""
+        last = self._last
+        if last is None:
+            return []
+        rows = [self._row(k) for k, timed in enumerate(self._sec) if timed]
+        whole: Row = {
+            "what": "unfinished fit",
+            "photo": self.name,
+            "scales": last.scales,
+            "finished_scales": last.scale,
+        }
+        return [*rows, whole | {"iterations_per_scale": last.steps, "iterations_of_last": last.step}]
+
+    def _row(self, k: int) -> Row:
+        """What training told of a scale."""
+        last = self._losses[k][-LAST_REPORTS:]
+        return {
+            "what": "scale",
+            "photo": self.name,
+            "scale": k,
+            "iteration_sec": spread(self._sec[k]),
+            **{f"loss_{name}": round(float(np.mean([each[name] for each in last])), 5) for name in last[0]},
+        }
 
     def rows(self, pyramid: Pyramid) -> list[Row]:
         """One a scale, and one of the whole."""
@@ -133,16 +173,11 @@ class Diary:
         tensors = pyramid.tensors()
         rows: list[Row] = []
         for k, scale in enumerate(pyramid.scales):
-            last = self._losses[k][-LAST_REPORTS:]
             rows.append(
                 {
-                    "what": "scale",
-                    "photo": self.name,
-                    "scale": k,
+                    **self._row(k),
                     "size": f"{scale.size[0]}x{scale.size[1]}",
                     "noise_amplitude": round(float(tensors[f"scales.{k}.amplitude"].mean()), 5),
-                    "iteration_sec": spread(self._sec[k]),
-                    **{f"loss_{name}": round(float(np.mean([each[name] for each in last])), 5) for name in last[0]},
                     "reconstruction_rmse": errors[k],
                 }
             )
