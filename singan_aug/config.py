@@ -219,9 +219,7 @@ class Copied(Part):
     shift_cells: Annotated[Positive, Field(le=256)] = 2  # cells of the random field of shifts along the short side
     shift_step_px: Step = 3  # shifts are rounded to this, so that regions move as one; 0: not
     seam_passes: Passes = 0  # passes that lay seams where they show least; 0: where they fall
-    drift_px: Shift = (
-        0.0  # of a smooth random field that moves what the scale below the finest takes over, in its pixels
-    )
+    drift_px: Shift = 0.0  # of a smooth random field that breaks up what moves as one, in pixels of the finest scale
     seam_blend_px: Blur = 3.0  # low frequencies of neighbouring pieces are blended so far; 0: exact copies
 
     @model_validator(mode="after")

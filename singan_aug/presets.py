@@ -63,7 +63,7 @@ def learned(**changes: Any) -> FitConfig:
         search_passes=2,
         search_nearness=0.4,
         match_tolerance=3e-3,
-        drift_px=0.75,
+        drift_px=0.7,
     )
     return FitConfig(sizes=COARSE_STEPS, generated=generated, copied=copied).replace(**changes)
 

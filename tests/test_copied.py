@@ -19,6 +19,7 @@ from singan_aug.metrics import pieces
 from singan_aug.presets import fast, smooth
 from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.copied.coordinates import SEAM_LIMIT
+from singan_aug.pyramid.copied.drift import drifted
 from singan_aug.pyramid.copied.scale import SETTLED, CopiedScale, descriptor_basis
 from singan_aug.pyramid.copied.shifts import random_shift
 from singan_aug.pyramid.noise import generator_for
@@ -292,10 +293,24 @@ def test_shifts_have_the_deviation_and_steps_of_the_config() -> None:
     assert float(finer.std()) == pytest.approx(3.0, rel=0.35)
 
 
-def test_a_drift_moves_what_the_scale_below_the_finest_takes_over() -> None:
+def test_a_drift_breaks_up_large_pieces_at_the_finest_scale() -> None:
     still, drifting = fit(PHOTO, patches()), fit(PHOTO, patches(drift_px=1.0))
-    assert torch.equal(_origin(still, -2), _origin(drifting, -2))  # nothing is taken over where a draw starts
-    moved = (_origin(still, 0) - _origin(drifting, 0)).float()
-    assert 0.5 < float(moved.abs().median()) < 4.0  # elsewhere another seam is a better one
+    assert torch.equal(_origin(still, -1), _origin(drifting, -1))  # nothing is taken over where a draw starts
     largest = [pieces(_origin(each, 0)[None])[0].largest_ratio for each in (still, drifting)]
     assert largest[1] < 0.8 * largest[0]
+
+
+def test_a_drift_moves_by_whole_pixels_within_the_source() -> None:
+    unmoved = torch.stack(torch.meshgrid(torch.arange(90), torch.arange(120), indexing="ij"))[None]
+    moves = drifted(unmoved, (90, 120), 2.0, [generator_for(0)]) - unmoved
+    assert 1.0 < float(moves.float().square().mean().sqrt()) < 3.0
+    assert float((moves[..., 1:] == moves[..., :-1]).float().mean()) > 0.8  # smoothly
+    assert torch.equal(drifted(unmoved, (90, 120), 2.0, [generator_for(0)]) - unmoved, moves)
+    assert bool(((unmoved + moves >= 0) & (unmoved + moves < torch.tensor([90, 120])[:, None, None])).all())
+
+
+def test_a_drift_leaves_small_pieces_where_they_are() -> None:
+    rows, columns = torch.meshgrid(torch.arange(90), torch.arange(120), indexing="ij")
+    checks = 5 * ((rows // 2 + columns // 2) % 2)  # squares of 2 px that were moved to and fro
+    crumbs = torch.stack([rows, (columns + checks) % 120])[None]
+    assert torch.equal(drifted(crumbs, (90, 120), 2.0, [generator_for(0)]), crumbs)

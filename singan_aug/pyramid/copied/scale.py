@@ -27,10 +27,10 @@ from torch import Tensor
 
 from singan_aug.config import Copied
 from singan_aug.pyramid.copied.coordinates import FAR, MARGIN
+from singan_aug.pyramid.copied.drift import drifted
 from singan_aug.pyramid.copied.search import nearest_nearby, nearest_places, prepared
 from singan_aug.pyramid.copied.shifts import random_shift, settled_seams
 from singan_aug.pyramid.copied.steps_torch import describe, packed_basis, seams
-from singan_aug.pyramid.fields import random_field
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scale import Canvas, Scale
 from singan_aug.pyramid.sizes import Size
@@ -40,7 +40,6 @@ __all__ = ["CopiedScale", "copied_bytes", "copied_scales", "descriptor_basis"]
 AROUND_SEAMS_PX = 2  # pixels so close to a seam are compared with all places
 EXHAUSTIVE = 1_400_000  # pairs of places up to which every one is compared with every other
 REACH_RATIO = 0.15  # of the short side: how far away a place is searched for beyond that
-DRIFT_CELLS = 4  # of the random field of the drift along the short side
 GLANCE_PX = 16  # short side at which shifts are compared
 SETTLED = 7_000  # pixels of a canvas up to which seams are settled before a draw starts
 SAMPLED = 2000  # patches from which the descriptors' basis is made
@@ -89,8 +88,8 @@ class CopiedScale(Scale):
 
     @property
     def drift_px(self) -> float:
-        """How far it moves what it takes over: below the finest scale alone, elsewhere 0."""
-        return self.how.drift_px if self.above == 1 else 0.0
+        """How far what it takes over drifts: at the finest scale alone, elsewhere 0."""
+        return self.how.drift_px if self.is_finest else 0.0
 
     @property
     def blend_px(self) -> float:
@@ -135,7 +134,7 @@ class CopiedScale(Scale):
     def draw(self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator]) -> Canvas:
         """Shift regions of the source where the draw starts; elsewhere follow the coordinates from below.
 
-        What was generated below has no coordinates: they are searched for. The drift is this sort's noise at a finer
+        What was generated below has no coordinates: they are searched for. The drift is this sort's noise at the finest
         scale: it keeps regions from moving as one.
         """
         if below is None:
@@ -148,7 +147,8 @@ class CopiedScale(Scale):
                 below_px = (self.entering.shape[2], self.entering.shape[3])
                 origin = self._steps.followed(below.origin, below_px, self.size, size)
                 if self.drift_px:
-                    origin = self._drifted(origin, generators)
+                    drift_px = self.drift_px * min(size) / min(self.size)
+                    origin = drifted(origin, self.size, drift_px, generators)
                     seen = self._copied(origin)
                 origin = self.improved(seen, origin)
         return Canvas(self._image(origin), origin)
@@ -196,14 +196,6 @@ class CopiedScale(Scale):
         origin = self._steps.placed(shift, self.size, mirrored=True)
         # Elsewhere it would gain little: the next scale improves what it is handed.
         return self.improved(self._copied(origin), origin) if self.is_finest else origin
-
-    def _drifted(self, origin: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Coordinates, [N, 2, h, w], moved by a smooth random field of whole pixels."""
-        size = (origin.shape[2], origin.shape[3])
-        drift_px = self.drift_px * min(size) / min(self.size)
-        fields = torch.cat([random_field(size, generator, drift_px, DRIFT_CELLS) for generator in generators])
-        rows, columns = (origin + fields.round().to(origin)).unbind(1)
-        return torch.stack([rows.clamp_(0, self.size[0] - 1), columns.clamp_(0, self.size[1] - 1)], dim=1)
 
     def _described_at(self, origin: Tensor) -> Tensor:
         """[N, ..., D]: what the places look like that are nearest to coordinates, [N, 2, ...]."""
