@@ -8,7 +8,9 @@ from typing import Any
 
 from singan_aug.errors import ConfigError
 
-__all__ = ["connected", "is_lost"]
+__all__ = ["BACKENDS", "connected", "is_lost"]
+
+BACKENDS = ("dask", "ray")
 
 
 @contextmanager
@@ -25,7 +27,7 @@ def connected(name: str, address: str | None) -> Iterator[Any]:
             case "ray":
                 engine = _ray(address)
             case _:
-                raise ConfigError(f"expected the backend dask or ray, got {name!r}")
+                raise ConfigError(f"expected backend to be {' or '.join(BACKENDS)}, got {name!r}")
     except ImportError:
         raise ConfigError(f'{name} is not installed: pip install "singan-aug[{name}]"') from None
     except (OSError, ConnectionError) as error:

@@ -26,6 +26,7 @@ from typing import Annotated, Any
 import xxhash
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
+from singan_aug._checks import MOST_SEED
 from singan_aug.errors import ConfigError
 
 __all__ = [
@@ -44,7 +45,7 @@ __all__ = [
 
 # All numbers are bounded: a config may come out of a stranger's store, and draws are made with it.
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
-MOST_PX, MOST_SEED = 65_536, 2**63 - 1
+MOST_PX = 65_536
 Side = Annotated[int, Field(ge=8, le=MOST_PX)]  # in pixels
 Width = Annotated[int, Field(ge=1, le=4096)]  # channels
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
+from singan_aug._checks import check_config, check_count, check_seed
 from singan_aug.config import FitConfig
 from singan_aug.dataset import find_images
 from singan_aug.errors import ConfigError, FitDivergedError, ImageError
@@ -66,9 +67,10 @@ def make_preview(
         ImageError: none of the images can be fitted.
     """
     for name, value, most in (("limit", limit, 50), ("epochs", epochs, 20)):
-        if not 1 <= value <= most:
-            raise ConfigError(f"expected {name} of 1 to {most}, got {value}")
-    config = config or fast()
+        check_count(name, value, 1, most)
+    check_seed(seed)
+    config = check_config(config or fast())
+    SinGANAugment(start_scale, strength=strength, p=p)  # refuses what it would refuse, before anything is fitted
     found = find_images([folder]).images
     if not found:
         raise ConfigError(f"expected images in {folder}, got none")

@@ -40,22 +40,22 @@ def _names(paths: Sequence[Path], group: str) -> list[str]:
 
 
 def test_representatives_are_of_every_sort_and_the_largest_comes_first(images: list[Path]) -> None:
-    chosen = Choice(per_class=3).of(images)
+    chosen = Choice(representatives=3).of(images)
     assert _names(chosen, "a") == ["red", "green", "blue"]
     assert _names(chosen, "b") == ["red", "red"]
     assert [path.parent.name for path in chosen] == ["a", "b", "a", "b", "a"]
-    assert Choice(per_class=3).of(images) == chosen
-    assert _names(Choice(per_class=1).of(images), "a")[0] in COLOURS
+    assert Choice(representatives=3).of(images) == chosen
+    assert _names(Choice(representatives=1).of(images), "a")[0] in COLOURS
 
 
 def test_all_are_chosen_where_all_may_be(images: list[Path]) -> None:
-    assert sorted(Choice().of(images)) == sorted(Choice(per_class=99).of(images)) == images
+    assert sorted(Choice().of(images)) == sorted(Choice(representatives=99).of(images)) == images
 
 
 def test_a_balanced_choice_has_as_many_of_each_class(images: list[Path]) -> None:
-    chosen = Choice(balanced=True).of(images)
+    chosen = Choice(class_balance=True).of(images)
     assert len(_names(chosen, "a")) == len(_names(chosen, "b")) == 2
-    assert len(Choice(per_class=1, balanced=True).of(images)) == 2
+    assert len(Choice(representatives=1, class_balance=True).of(images)) == 2
 
 
 def test_embeddings_decide_where_they_are_given(images: list[Path], tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_embeddings_decide_where_they_are_given(images: list[Path], tmp_path: Pa
     special = next(place for place, path in enumerate(images) if path.stem == "red3")
     rows[special] = 9  # nothing that colours tell
     np.save(tmp_path / "rows.npy", rows)
-    chosen = Choice(per_class=2, embeddings=tmp_path / "rows.npy").of(images)
+    chosen = Choice(representatives=2, embeddings=tmp_path / "rows.npy").of(images)
     assert images[special] in chosen
 
 
@@ -75,26 +75,26 @@ def test_embeddings_that_do_not_fit_are_refused(images: list[Path], tmp_path: Pa
     else:
         np.save(file, rows)
     with pytest.raises(ConfigError, match=r"rows\.npy"):
-        Choice(per_class=2, embeddings=file).of(images)
+        Choice(representatives=2, embeddings=file).of(images)
 
 
 def test_an_archive_of_embeddings_is_refused(images: list[Path], tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", rows=np.zeros((len(images), 4)))
     with pytest.raises(ConfigError, match="one array of numbers"):
-        Choice(per_class=2, embeddings=tmp_path / "rows.npz").of(images)
+        Choice(representatives=2, embeddings=tmp_path / "rows.npz").of(images)
 
 
 def test_equal_images_do_not_confuse_it(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(6)]
     for path in paths:
         Image.new("RGB", (24, 24), (9, 9, 9)).save(path)
-    assert len(set(Choice(per_class=3).of(paths))) == 3
+    assert len(set(Choice(representatives=3).of(paths))) == 3
 
 
 def test_what_cannot_be_read_is_chosen_too_so_that_it_is_named(images: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "in" / "a" / "broken.png"
     broken.write_bytes(b"no image")
-    assert broken in Choice(per_class=1).of([*images, broken])
+    assert broken in Choice(representatives=1).of([*images, broken])
 
 
 def test_however_many_of_a_ranking_come_first_they_stand_for_the_rest(images: list[Path]) -> None:

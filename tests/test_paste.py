@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from singan_aug import fast, fit, make_key, open_store
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError
 from singan_aug.images import to_signed
-from singan_aug.pyramid.harmonise import harmonise, rim
+from singan_aug.pyramid.edge import edge_weight, redraw_edge
 from singan_aug.transforms.torchvision_paste import Cutout, SinGANPaste, cut_out
 from tests.conftest import make_photo
 
@@ -39,7 +39,7 @@ def objects() -> list[Cutout]:
 
 
 def _paste(store: str, objects: list[Cutout], **changes: Any) -> SinGANPaste:
-    plain = {"p": 1.0, "light": 0.0, "rim_px": 0.0, "zoom": (1.0, 1.0)}
+    plain = {"p": 1.0, "light": 0.0, "edge_px": 0.0, "zoom": (1.0, 1.0)}
     return SinGANPaste(objects, store=store, **{**plain, **changes})
 
 
@@ -79,28 +79,28 @@ def test_only_the_rim_is_redrawn() -> None:
     pasted = torch.zeros(pyramid.size, dtype=torch.bool)
     pasted[20:40, 25:50] = True
     composite = torch.where(pasted, torch.tensor([0.9, -0.9, 0.9])[None, :, None, None], to_signed(PHOTO))
-    made = harmonise(pyramid, composite, pasted)
+    made = redraw_edge(pyramid, composite, pasted)
     changed = (made != composite).any(1)[0]
     assert changed.any()
-    assert not changed[rim(pasted, 2.0) == 0].any()
+    assert not changed[edge_weight(pasted, 2.0) == 0].any()
     assert not changed[24:36, 29:46].any()
     assert not changed[:15].any()
-    assert torch.equal(made, harmonise(pyramid, composite, pasted))
-    assert torch.equal(harmonise(pyramid, composite, pasted, rim_px=0), composite)
+    assert torch.equal(made, redraw_edge(pyramid, composite, pasted))
+    assert torch.equal(redraw_edge(pyramid, composite, pasted, edge_px=0), composite)
 
 
 def test_where_nothing_is_foreign_nothing_changes() -> None:
     pyramid = fit(PHOTO, fast())
     source, pasted = to_signed(PHOTO), torch.zeros(pyramid.size, dtype=torch.bool)
     pasted[20:40, 25:50] = True
-    assert torch.equal(harmonise(pyramid, source, torch.zeros_like(pasted)), source)
+    assert torch.equal(redraw_edge(pyramid, source, torch.zeros_like(pasted)), source)
     # What is found in the region is what it shows already, but for blending.
-    assert (harmonise(pyramid, source, pasted) - source).abs().mean() < 0.02
+    assert (redraw_edge(pyramid, source, pasted) - source).abs().mean() < 0.02
 
 
 def test_what_does_not_fit_the_pyramid_is_told() -> None:
     with pytest.raises(ValueError, match="the pyramid's size"):
-        harmonise(fit(PHOTO, fast()), to_signed(PHOTO)[..., 1:], torch.zeros(64, 80, dtype=torch.bool))
+        redraw_edge(fit(PHOTO, fast()), to_signed(PHOTO)[..., 1:], torch.zeros(64, 80, dtype=torch.bool))
 
 
 # torchvision
@@ -179,7 +179,7 @@ def test_near_means_where_the_object_lay(store: str, objects: list[Cutout]) -> N
 
 
 def test_a_seed_fixes_a_paste_and_an_epoch_changes_it(store: str, objects: list[Cutout]) -> None:
-    transform = _paste(store, objects, seed=3, rim_px=2.0, light=0.5)
+    transform = _paste(store, objects, seed=3, edge_px=2.0, light=0.5)
     sample = Image.fromarray(PHOTO), tv_tensors.Mask(torch.zeros(64, 80, dtype=torch.uint8))
     first, again = transform(*sample), transform(*sample)
     assert np.array_equal(first[0], again[0])
@@ -217,7 +217,7 @@ def test_what_would_be_false_is_refused(store: str, objects: list[Cutout], label
 
 
 @pytest.mark.parametrize(
-    "changes", [{"where": "up"}, {"zoom": (2.0, 1.0)}, {"light": 2}, {"rim_px": -1}, {"p": 2}, {"objects": []}]
+    "changes", [{"where": "up"}, {"zoom": (2.0, 1.0)}, {"light": 2}, {"edge_px": -1}, {"p": 2}, {"objects": []}]
 )
 def test_wrong_arguments_are_told(store: str, objects: list[Cutout], changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="expected"):
@@ -239,7 +239,7 @@ def test_albumentations_masks_and_boxes_are_brought_up_to_date(store: str, objec
 
     from singan_aug.transforms.albumentations_paste import SinGANPaste as Paste
 
-    transform = Paste(objects, store=store, p=1.0, light=0.0, rim_px=0.0, zoom=(1.0, 1.0))
+    transform = Paste(objects, store=store, p=1.0, light=0.0, edge_px=0.0, zoom=(1.0, 1.0))
     compose = A.Compose([transform], bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"]), seed=1)
     masks = np.zeros((2, 64, 80), np.uint8)
     masks[0, :, :40], masks[1, :, 40:] = 1, 1

@@ -150,7 +150,7 @@ def test_a_broken_pyramid_is_a_failure_and_the_others_are_shown(folder: Path, tm
 def test_what_is_no_report(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingPyramidError, match="no pyramids in"):
         make_report(DirectoryStore(tmp_path / "none"))
-    with pytest.raises(ConfigError, match="1 to 64 variants"):
+    with pytest.raises(ConfigError, match="variants to be a whole number from 1 to 64"):
         make_report(_store(folder), variants=0)
     with pytest.raises(ConfigError, match="got no such file"):
         make_report(_store(folder), weights=tmp_path)
@@ -281,8 +281,12 @@ def test_the_command_refuses(folder: Path, tmp_path: Path) -> None:
     for arguments in ((tmp_path / "nowhere",), (folder / "store", "--images", tmp_path / "nowhere")):
         result = _run(*arguments)
         assert result.exit_code == 2
-        assert "no such folder" in result.stderr
+        assert "there is no" in result.stderr
     (tmp_path / "empty").mkdir()
-    result = _run(tmp_path / "empty")
-    assert result.exit_code == 1
-    assert "no pyramids in" in result.stderr
+    for arguments in ((tmp_path / "empty",), ("--store", tmp_path / "empty")):
+        result = _run(*arguments)
+        assert result.exit_code == 2
+        assert "expected a store at" in result.stderr
+    result = _run(folder / "store", "--store", folder / "store")
+    assert result.exit_code == 2
+    assert "expected one store" in result.stderr

@@ -20,7 +20,7 @@ from singan_aug.fitting import fit
 from singan_aug.metrics import incoherence, patch_distance
 from singan_aug.presets import best, fast, smooth
 from singan_aug.pyramid import Pyramid, reconstruct, trace
-from singan_aug.pyramid.harmonise import harmonise
+from singan_aug.pyramid.edge import redraw_edge
 from singan_aug.store import DirectoryStore, make_key
 from tests.conftest import make_photo, mixed, quick, quick_paper
 
@@ -81,7 +81,7 @@ def _fitted_and_drawn(config: FitConfig) -> dict[str, Tensor]:
         made |= {f"{name} from {start}": each for name, each in found.items() if each is not None}
     made["another size"] = trace(pyramid, 1, 0, (31, 44), seed=4).images
     pasted = torch.from_numpy(CLASSES == 2)
-    made["harmonised"] = harmonise(pyramid, reconstruct(pyramid) * 2 - 1, pasted, "fine")
+    made["edge"] = redraw_edge(pyramid, reconstruct(pyramid) * 2 - 1, pasted, "fine")
     made["displacement"] = torch.from_numpy(np.array(pyramid.displacement_px))
     return made
 

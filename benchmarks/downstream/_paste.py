@@ -23,12 +23,12 @@ VARIANTS, SMALLEST_SHARE = 8, 0.25  # of an object, and of its area: smaller par
 
 def plain(image: Pixels, others: list[Pixels], count: int, seed: int) -> Views:
     """[count, H, W, 4]: the image, [H, W, 4], its mask the fourth channel, with an object of one of the others."""
-    return _pasted(image, _objects(others), count, seed, light=0.0, rim_px=0.0)
+    return _pasted(image, _objects(others), count, seed, light=0.0, edge_px=0.0)
 
 
 def redrawn(image: Pixels, others: list[Pixels], count: int, seed: int) -> Views:
     """The same, its light taken over from where it lies, its rim redrawn by the image's pyramid."""
-    return _pasted(image, _objects(others), count, seed, light=0.5, rim_px=2.0)
+    return _pasted(image, _objects(others), count, seed, light=0.5, edge_px=2.0)
 
 
 def of_variants(image: Pixels, others: list[Pixels], count: int, seed: int) -> Views:
@@ -41,7 +41,7 @@ def of_variants(image: Pixels, others: list[Pixels], count: int, seed: int) -> V
             traced = trace(pyramid, 1, i % len(pyramid), seed=seed * VARIANTS + i)
             assert traced.masks is not None
             objects += cut_out(traced.images[0], traced.masks[0].numpy() > 127, value=1, smallest_px=smallest_px)
-    return _pasted(image, objects, count, seed, light=0.5, rim_px=2.0)
+    return _pasted(image, objects, count, seed, light=0.5, edge_px=2.0)
 
 
 def _objects(others: list[Pixels]) -> list[Cutout]:
@@ -52,14 +52,14 @@ def _objects(others: list[Pixels]) -> list[Cutout]:
     ]
 
 
-def _pasted(image: Pixels, objects: list[Cutout], count: int, seed: int, *, light: float, rim_px: float) -> Views:
+def _pasted(image: Pixels, objects: list[Cutout], count: int, seed: int, *, light: float, edge_px: float) -> Views:
     if not objects:
         return np.repeat(image[None], count, 0)
     colours, mask = np.ascontiguousarray(image[..., :3]), torch.from_numpy((image[..., 3] > 127).astype(np.uint8))
     made = []
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         open_store(folder).save(make_key(colours, fast()), fit(colours, fast()))
-        paste = SinGANPaste(objects, p=1.0, light=light, rim_px=rim_px, store=folder)
+        paste = SinGANPaste(objects, p=1.0, light=light, edge_px=edge_px, store=folder)
         torch.manual_seed(seed)
         for _ in range(count):
             picture, figure = paste(Image.fromarray(colours), tv_tensors.Mask(mask))

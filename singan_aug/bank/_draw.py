@@ -13,6 +13,7 @@ from typing import Literal
 
 import joblib
 
+from singan_aug._checks import check_count, check_seed
 from singan_aug.bank._bank import Bank
 from singan_aug.bank._file import MOST_VARIANTS, BankFile, BankSpec, Entry, Slot, bank_bytes, is_int
 from singan_aug.bank._writer import BankWriter
@@ -189,14 +190,12 @@ def resolved_spec(
         confine=kept,
         confine_margin_px=margin_px if kept else MARGIN_PX,
     )
-    if not is_int(spec.variants) or not 1 <= spec.variants <= MOST_VARIANTS:
-        raise ConfigError(f"expected 1 to {MOST_VARIANTS:,} variants, got {spec.variants!r}")
+    check_count("variants", spec.variants, 1, MOST_VARIANTS)
     if not spec.start_scales or not all(is_int(scale) or scale in START_WORDS for scale in spec.start_scales):
         raise ConfigError(
             f"expected one start scale or more, integers or {', '.join(START_WORDS)}, got {list(spec.start_scales)!r}"
         )
-    if not is_int(spec.seed) or not 0 <= spec.seed < 2**63:
-        raise ConfigError(f"expected a seed in 0..2^63-1, got {spec.seed!r}")
+    check_seed(spec.seed)
     if refresh is not None and not 0.0 < refresh <= 1.0:
         raise ConfigError(f"expected refresh to be a share of the bank, above 0 and at most 1, got {refresh!r}")
     return spec
@@ -271,7 +270,9 @@ def _entries_of(manifest: Manifest, spec: BankSpec) -> list[Entry]:
 
 
 def _jobs(jobs: int | None, slots: Sequence[Slot], entries: Sequence[Entry]) -> int:
-    if jobs is None:
+    if jobs is not None:
+        check_count("jobs", jobs)
+    else:
         load = sum(entries[slot.entry].height * entries[slot.entry].width for slot in slots)
         jobs = min(joblib.cpu_count(), max(1, round(load / WORKER_PX)))
     return max(1, min(jobs, math.ceil(len(slots) / DRAWN_AT_ONCE)))

@@ -28,14 +28,14 @@ def budget_sec(text: str | None) -> float | None:
 
 
 def choice_of(
-    per_class: int | None, balanced: bool, embeddings: Path | None, limit_sec: float | None
+    representatives: int | None, class_balance: bool, embeddings: Path | None, limit_sec: float | None
 ) -> dataset.Choice | None:
     """None where nothing is to be chosen. Raises `ConfigError`."""
-    if per_class is None and not balanced and limit_sec is None:
+    if representatives is None and not class_balance and limit_sec is None:
         if embeddings is not None:
             raise ConfigError("expected --representatives, --class-balance or --budget beside --embeddings")
         return None
-    return dataset.Choice(per_class, balanced, embeddings)
+    return dataset.Choice(representatives, class_balance, embeddings)
 
 
 def tell_budget(plan: dataset.Plan, limit_sec: float, config: FitConfig, jobs: int | None) -> None:

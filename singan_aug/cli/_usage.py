@@ -84,7 +84,32 @@ def _name_old_names(args: Sequence[str]) -> None:
         complain("$SINGAN_AUG_CACHE is called $SINGAN_AUG_STORE now")
 
 
+EXPECTED = {  # by pydantic's word for what is wrong; the rest is told in its words
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "greater_than_equal": "{ge} or more",
+    "less_than_equal": "{le} or less",
+}
+
+
 def _explained(error: Any) -> str:
-    message = str(error.format_message()).rstrip(".")
+    message = _of_a_value(error) or str(error.format_message()).rstrip(".")
     command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "singan-aug"
     return f"{message}: see `{command} --help`"
+
+
+def _of_a_value(error: Any) -> str | None:
+    """Argument, expectation and value, where the parser refused a value; it would not repeat the value itself."""
+    parameter, details = getattr(error, "param", None), getattr(error.__cause__, "errors", None)
+    if parameter is None or details is None:
+        return None
+    first = details(include_url=False)[0]
+    name = max(parameter.opts, key=len) if parameter.param_type_name == "option" else parameter.make_metavar(error.ctx)
+    expected = EXPECTED.get(first["type"])
+    if expected is None:
+        said = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+        _, listed, choices = said.partition(" is not one of ")
+        expected = f"one of {choices}".replace("'", "") if listed else said
+    return f"expected {name} to be {expected.format(**first.get('ctx', {}))}, got {first['input']!r}"

@@ -32,7 +32,7 @@ SHOWN = 3
 def fit(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Image files, and folders of them at any depth.", show_default=False),
+        typer.Argument(metavar="PATH", help="Image files, and folders of them at any depth.", show_default=False),
     ],
     location: Location = None,
     masks: Annotated[

@@ -19,7 +19,7 @@ from singan_aug.pyramid.sizes import read_start_scale
 @app.command()
 @reported
 def preview(
-    folder: Annotated[Path, typer.Argument(help="A folder of images, or one image.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of images, or one image.")],
     out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("preview.png"),
     preset_name: Annotated[str, typer.Option("--preset", help=f"How to fit: {' or '.join(sorted(PRESETS))}.")] = "fast",
     start_scale: Annotated[

@@ -7,23 +7,20 @@ from typing import Annotated
 
 import typer
 
-from singan_aug.cli._app import FAILED, Jobs, Seed, app, reported
+from singan_aug.cli._app import FAILED, Jobs, Location, Seed, app, existing_store, reported
 from singan_aug.cli._output import Force, refuse_existing, write_new
 from singan_aug.cli.score import weights_folder
 from singan_aug.display import ProgressBar, complain, file_size, say
 from singan_aug.errors import ConfigError
-from singan_aug.store import open_store
 
 
 @app.command()
 @reported
 def report(
-    store: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Folder of a store. Default: $SINGAN_AUG_STORE, else your cache folder.", show_default=False
-        ),
+    named: Annotated[
+        Path | None, typer.Argument(metavar="STORE", help="The same as --store STORE.", show_default=False)
     ] = None,
+    location: Location = None,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     images: Annotated[
         Path | None,
@@ -50,8 +47,9 @@ def report(
     force: Force = False,
 ) -> None:
     """Write one HTML file of a store: every image with variants and measures at each start scale, failures on top."""
-    if store is not None and not store.is_dir():
-        raise ConfigError(f"expected the folder of a store, got {store}: there is no such folder")
+    if named is not None and location is not None:
+        raise ConfigError(f"expected one store, got {named} and --store {location}")
+    store = existing_store(named if named is not None else location)
     refuse_existing(out, table, force=force)
     from singan_aug.dataset import find_images
     from singan_aug.report import make_report
@@ -64,7 +62,7 @@ def report(
         classes = {path: path.parent.relative_to(images).as_posix().removeprefix(".") for path in found}
     with ProgressBar("drawing and measuring") as bar:
         made = make_report(
-            open_store(store),
+            store,
             images=classes,
             variants=variants,
             weights=weights_folder(weights),

@@ -26,11 +26,12 @@ OF_ALL_FAKES = {"pixel_diversity": "pixel diversity", "lpips_between": "LPIPS be
 @reported
 def score(
     real: Annotated[
-        Path | None, typer.Argument(help="A source image, or a folder of them.", show_default=False)
+        Path | None, typer.Argument(metavar="REAL", help="A source image, or a folder of them.", show_default=False)
     ] = None,
     fake: Annotated[
         Path | None,
         typer.Argument(
+            metavar="FAKE",
             help="An image to score, or a folder of them, subfolders too: named as their sources are, or beginning "
             "with their names.",
             show_default=False,

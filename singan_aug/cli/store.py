@@ -36,7 +36,7 @@ WORTH_PROCESSES = 5000  # pyramids from which on workers are worth starting
 def verify(
     keys: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY...]", help="Keys, or their first digits. Default: all.", show_default=False),
+        typer.Argument(metavar="KEY", help="Keys, or their first digits. Default: all.", show_default=False),
     ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Put broken entries aside, into quarantine/; fit their images again.")
@@ -140,7 +140,7 @@ def _verify_bank(store: Store) -> tuple[str, str]:
 def remove(
     keys: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY...]", help="Keys, or their first digits, as `ls` gives them.", show_default=False),
+        typer.Argument(metavar="KEY", help="Keys, or their first digits, as `ls` gives them.", show_default=False),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove every pyramid of the store.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do nothing: list what would be removed.")] = False,

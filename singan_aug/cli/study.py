@@ -33,11 +33,11 @@ app.add_typer(
 @study.command()
 @reported
 def page(
-    real: Annotated[Path, typer.Argument(help="A source image, or a folder of them.")],
-    fake: Annotated[Path, typer.Argument(help="A fake, or a folder of them, named as for `score`.")],
+    real: Annotated[Path, typer.Argument(metavar="REAL", help="A source image, or a folder of them.")],
+    fake: Annotated[Path, typer.Argument(metavar="FAKE", help="A fake, or a folder of them, named as for `score`.")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("study.html"),
     trials: Annotated[int, typer.Option(help="Pairs that each participant sees.")] = 50,
-    exposure: Annotated[float, typer.Option(help="Seconds for which each image is shown.")] = 1.0,
+    exposure_sec: Annotated[float, typer.Option("--exposure-sec", help="Seconds for which each image is shown.")] = 1.0,
     max_size: Annotated[int, typer.Option(help="Long side in pixels to which larger images are shrunk.")] = 512,
     seed: Seed = 0,
     force: Force = False,
@@ -53,7 +53,7 @@ def page(
     pairs, alone = pair_files(real, fake)
     for path in alone:
         complain(f"{path} belongs to no image of {real}: left out")
-    made = make_study(pairs, trials=trials, exposure_sec=exposure, max_px=max_size, seed=seed)
+    made = make_study(pairs, trials=trials, exposure_sec=exposure_sec, max_size=max_size, seed=seed)
     write_new({out: made.html.encode()}, force=force)
     if made.paired_trials < trials or made.unpaired_trials < 2 * trials:
         complain(
@@ -66,7 +66,7 @@ def page(
 @study.command()
 @reported
 def score(
-    files: Annotated[list[Path], typer.Argument(help="CSV files that participants saved.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="CSV files that participants saved.")],
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:

@@ -107,8 +107,8 @@ def animate(
 @reported
 def interpolate(
     target: Target,
-    seed_from: Annotated[int, typer.Option("--from", min=0, help="Seed of the first picture.")] = 0,
-    seed_to: Annotated[int, typer.Option("--to", min=0, help="Seed of the last picture.")] = 1,
+    seed_from: Annotated[int, typer.Option("--seed-from", min=0, help="Seed of the first picture.")] = 0,
+    seed_to: Annotated[int, typer.Option("--seed-to", min=0, help="Seed of the last picture.")] = 1,
     out: Clip = Path("interpolation.gif"),
     frames: Annotated[int, typer.Option(min=2, max=2000, help="How many pictures.")] = 30,
     fps: Fps = 15,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from singan_aug._checks import check_count
 from singan_aug.errors import ConfigError, ImageError
 from singan_aug.images import LoadedImage, map_images
 from singan_aug.images.descriptor import cell_means
@@ -26,9 +27,13 @@ Features = NDArray[np.float32]  # [N, D]
 class Choice:
     """What to choose of the images of each class, which is the folder they lie in."""
 
-    per_class: int | None = None  # so many at most; all where it is None
-    balanced: bool = False  # of each class as many as the smallest has
+    representatives: int | None = None  # so many at most; all where it is None
+    class_balance: bool = False  # of each class as many as the smallest has
     embeddings: Path | None = None  # .npy, [N, D], a row for each image, by sorted path; else mean colours
+
+    def __post_init__(self) -> None:
+        if self.representatives is not None:
+            check_count("representatives", self.representatives)
 
     def of(self, images: Sequence[Path]) -> list[Path]:
         """The images to fit, those that stand for most others first, classes in turn. The same for the same images.
@@ -46,7 +51,7 @@ class Choice:
         smallest = min(map(len, classes.values()), default=0)
         ranked = []
         for paths in classes.values():
-            count = min(len(paths), self.per_class or len(paths), smallest if self.balanced else len(paths))
+            count = min(len(paths), self.representatives or len(paths), smallest if self.class_balance else len(paths))
             ranked.append([paths[place] for place in _representatives([features[path] for path in paths], count)])
         unreadable = [path for path in images if path not in features]
         return unreadable + [path for turn in zip_longest(*ranked) for path in turn if path is not None]

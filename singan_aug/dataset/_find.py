@@ -8,7 +8,7 @@ from pathlib import Path
 
 from singan_aug.images import IMAGE_SUFFIXES, walk_files
 
-__all__ = ["Found", "find_images"]
+__all__ = ["Found", "each_path", "find_images"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,12 @@ class Found:
         return len(self.others)
 
 
-def find_images(paths: Iterable[Path | str]) -> Found:
+def each_path(paths: Path | str | Iterable[Path | str]) -> list[Path]:
+    """A path alone is a list of one: letter by letter, "/photos" would be the whole disk."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+
+
+def find_images(paths: Path | str | Iterable[Path | str]) -> Found:
     """Files named outright, whatever their suffix, and those with an image suffix in folders of any depth.
 
     Links are followed, a folder is never entered inside itself, names that start with a dot are left out.
@@ -33,7 +38,7 @@ def find_images(paths: Iterable[Path | str]) -> Found:
     images: dict[Path, None] = {}
     others: dict[Path, None] = {}
     unreadable: list[tuple[Path, str]] = []
-    for path in map(Path, paths):
+    for path in each_path(paths):
         if not path.is_dir():
             images[path] = None
             continue

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from singan_aug.clusters import connected
+from singan_aug._checks import check_count, check_device, check_number
+from singan_aug.clusters import BACKENDS, connected
 from singan_aug.config import FitConfig
 from singan_aug.dataset._batches import DEVICE_BATCH, fit_in_batches
 from singan_aug.dataset._events import DELETED, FitReport, OnEvent, Outcome
+from singan_aug.dataset._find import each_path
 from singan_aug.dataset._plan import plan_dataset
 from singan_aug.dataset._processes import Fits, choose_jobs
+from singan_aug.errors import ConfigError
 from singan_aug.lookup import PerceptualIndex
 from singan_aug.presets import fast
 from singan_aug.store import Store, open_store
@@ -24,7 +27,7 @@ WAIT_SEC = 600.0  # for images that other processes are at
 
 
 def fit_dataset(
-    paths: Iterable[Path | str],
+    paths: Path | str | Iterable[Path | str],  # image files, and folders of them
     store: Store | Path | str | None = None,
     config: FitConfig | None = None,
     *,
@@ -74,12 +77,14 @@ def fit_dataset(
             fails the images that it has no room for; one that is deleted on the way those that it had.
         KeyboardInterrupt: after the workers have stopped.
     """
+    check_device(device)
+    _check(jobs, batch_images, wait_sec, budget_sec, backend, address)
     until_sec = math.inf if budget_sec is None else time.monotonic() + budget_sec
     config = config or fast()
     store = open_store(store)
     notify: OnEvent = on_event or (lambda _: None)
     if backend is not None:  # whose workers have other current folders
-        paths = [Path(path).absolute() for path in paths]
+        paths = [path.absolute() for path in each_path(paths)]
         masks = masks if masks is None or str(masks) == "none" else Path(masks).absolute()
     plan = plan_dataset(
         paths, store, config, masks=masks, limit=limit, choose=choose, retry_failed=retry_failed, shard=shard
@@ -117,6 +122,26 @@ def fit_dataset(
         plan.of_other_shards,
         not_begun=len(plan.todo) + len(plan.known) - len(outcomes),
     )
+
+
+def _check(
+    jobs: int | None,
+    batch_images: int | None,
+    wait_sec: float,
+    budget_sec: float | None,
+    backend: str | None,
+    address: str | None,
+) -> None:
+    for name, value in (("jobs", jobs), ("batch_images", batch_images)):
+        if value is not None:
+            check_count(name, value)
+    check_number("wait_sec", wait_sec, 0)
+    if budget_sec is not None:
+        check_number("budget_sec", budget_sec, 0)
+    if backend not in (None, *BACKENDS):
+        raise ConfigError(f"expected backend to be {' or '.join(BACKENDS)}, got {backend!r}")
+    if address is not None and backend is None:
+        raise ConfigError(f"expected backend={' or '.join(BACKENDS)} beside address, got address={address!r} alone")
 
 
 def _still_there(outcomes: list[Outcome], store: Store) -> list[Outcome]:

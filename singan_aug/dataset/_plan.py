@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from singan_aug._checks import check_config, check_count
 from singan_aug.annotations import Masks, MaskSource, counted, find_masks
 from singan_aug.config import FitConfig
 from singan_aug.dataset._events import Outcome, Plan, Todo
-from singan_aug.dataset._find import find_images
+from singan_aug.dataset._find import each_path, find_images
 from singan_aug.dataset._shard import Shard, checked, in_shard
 from singan_aug.errors import ConfigError, ImageError, LabelError
 from singan_aug.images import LoadedImage, map_images, refuse_constant
@@ -20,7 +21,7 @@ __all__ = ["plan_dataset"]
 
 
 def plan_dataset(
-    paths: Iterable[Path | str],
+    paths: Path | str | Iterable[Path | str],
     store: Store | Path | str | None = None,
     config: FitConfig | None = None,
     *,
@@ -39,7 +40,7 @@ def plan_dataset(
     are to be tried again.
     Of images of other shards is only told how many there are.
     """
-    store, config, beside = open_store(store), config or fast(), None
+    store, config, beside = open_store(store), check_config(config or fast()), None
     if str(masks) == "none":
         masks, beside = None, Masks({}, frozenset())
     elif masks is not None and not config.carries_masks:
@@ -48,7 +49,9 @@ def plan_dataset(
         )
     if shard:
         checked(shard, shard)
-    roots = [Path(path) for path in paths]
+    if limit is not None:
+        check_count("limit", limit)
+    roots = each_path(paths)
     found = find_images(roots)
     if beside is None:
         beside = find_masks(found.images, roots, None if masks is None else Path(masks))

@@ -9,6 +9,7 @@ from typing import Any
 
 import joblib
 
+from singan_aug._checks import check_count
 from singan_aug.annotations import counted
 from singan_aug.dataset import find_images
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, SinGANAugError
@@ -61,6 +62,8 @@ def export_dataset(
     """
     folder, out = Path(folder), Path(out)
     settings = Settings(layout, variants, each_start_scale(start_scale), originals, seed, confine, confine_margin_px)
+    if jobs is not None:
+        check_count("jobs", jobs)
     store = open_store(store)
     notify = on_event or (lambda _: None)
     _check_places(folder, out)

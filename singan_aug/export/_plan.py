@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from singan_aug._checks import check_count, check_seed
 from singan_aug.errors import ConfigError
 from singan_aug.export._layout import Labels
 from singan_aug.pyramid.confine import MARGIN_PX, Confine, Confinement
@@ -30,10 +31,10 @@ class Settings:
     confine_margin_px: float = MARGIN_PX  # around objects, over which the displacement falls to nothing
 
     def __post_init__(self) -> None:
-        if self.variants < 0 or not self.start_scales:
-            raise ConfigError(
-                f"expected variants of 0 or more and start_scale, got {self.variants} of {self.start_scales}"
-            )
+        check_count("variants", self.variants, 0)
+        check_seed(self.seed)
+        if not self.start_scales:
+            raise ConfigError(f"expected one start_scale or more, got {self.start_scales!r}")
         if self.originals not in ("copy", "link", "none"):
             raise ConfigError(f"expected originals to be copy, link or none, got {self.originals!r}")
         _ = self.confinement

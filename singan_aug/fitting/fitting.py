@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from singan_aug._checks import check_config, check_device
 from singan_aug._version import __version__
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, FitDivergedError, ImageError
@@ -64,9 +65,8 @@ def fit(
             copies no scale and cannot carry a mask.
         FitDivergedError: training went non-finite or collapsed, and again from another seed.
     """
-    config = config or fast()
     with one_thread():
-        return _fitted(image, mask, config, device, on_event or (lambda _: None))()
+        return _fitted(image, mask, config or fast(), device, on_event or (lambda _: None))()
 
 
 def fit_batch(
@@ -125,6 +125,8 @@ def _fitted(
     """A function that waits for the pyramid; its work is queued on the device, from another seed where it diverged."""
     if isinstance(image, ImageError):  # of whoever decoded
         raise image
+    check_config(config)
+    check_device(device)
     pixels, classes = image_and_mask(image, mask)
     size = working_size((pixels.shape[0], pixels.shape[1]), config)
     refuse_constant(pixels)

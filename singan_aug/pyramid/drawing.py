@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from singan_aug._checks import check_count, check_seed
+from singan_aug.errors import ConfigError
 from singan_aug.images import signed_to_bytes, to_unit
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.pictures import rows_as_png
@@ -67,7 +70,7 @@ def draw(
 
     Raises:
         StartScaleError: the pyramid has no such scale.
-        ValueError: `variants` or `size` is not positive.
+        ConfigError: `variants`, `size` or `seed` is out of range.
     """
     return trace(pyramid, variants, start_scale, size, seed).images
 
@@ -84,10 +87,10 @@ def trace(
     Raises as `draw` does.
     """
     start = resolve_start_scale(start_scale, len(pyramid))
-    if variants < 1:
-        raise ValueError(f"expected variants of at least 1, got {variants}")
-    if size is not None and min(size) < 1:
-        raise ValueError(f"expected a size of at least 1x1, got {size}")
+    check_count("variants", variants)
+    check_seed(seed)
+    if size is not None and not (isinstance(size, Sequence) and len(size) == 2 and min(size) >= 1):
+        raise ConfigError(f"expected size to be (height, width), at least 1 each, got {size!r}")
     own = tuple(scale.size for scale in pyramid.scales)
     sizes = own if size is None else sizes_for(own, size)
     batch = min(BATCH, max(1, BATCH_PX // math.prod(sizes[-1]))) if pyramid.device.type == "cpu" else BATCH

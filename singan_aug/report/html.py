@@ -13,7 +13,8 @@ import joblib
 import numpy as np
 from markupsafe import Markup
 
-from singan_aug.errors import ConfigError, ImageError, MissingPyramidError, StoreError
+from singan_aug._checks import check_count, check_seed
+from singan_aug.errors import ImageError, MissingPyramidError, StoreError
 from singan_aug.images import load_image, quiet_decoding
 from singan_aug.metrics.scoring import Networks
 from singan_aug.report.measured import MEASURES, Entry, Look, measure
@@ -71,8 +72,10 @@ def make_report(
         WorkerLostError: a worker process was killed from outside.
     """
     store = open_store(store)
-    if (variants is not None and not 1 <= variants <= 64) or (limit is not None and limit < 1):
-        raise ConfigError(f"expected 1 to 64 variants and a limit of at least 1, got {variants} and {limit}")
+    for name, value, most in (("variants", variants, 64), ("limit", limit, None), ("jobs", jobs, None)):
+        if value is not None:
+            check_count(name, value, 1, most)
+    check_seed(seed)
     if weights is not None:
         Networks.load(weights)  # here, so that what is wrong is told once
     sources, failed = _sources(store, images)

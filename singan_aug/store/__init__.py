@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def open_store(location: Store | Path | str | None = None) -> Store:
     """
     if isinstance(location, Store):
         return location
+    if location is not None and not isinstance(location, str | os.PathLike):
+        raise ConfigError(f"expected store to be a folder, a packed file, a URL or a Store, got {location!r}")
     text = str(location if location is not None else default_location())
     url = _URL.fullmatch(text)
     if url and url[1] != "file":

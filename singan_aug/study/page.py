@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from singan_aug.errors import ConfigError, ImageError
+from singan_aug._checks import check_count, check_number
+from singan_aug.errors import ImageError
 from singan_aug.images import load_image, pixels_to_pil, quiet_decoding
 from singan_aug.web import embedded, rendered
 
@@ -45,7 +46,7 @@ def make_study(
     *,
     trials: int = TRIALS,
     exposure_sec: float = EXPOSURE_SEC,
-    max_px: int = 512,  # of the long side: larger images are shrunk
+    max_size: int = 512,  # of the long side: larger images are shrunk
     seed: int = 0,
 ) -> Study:
     """Choose images, bring each real image to the size of its fake, so that sharpness tells nothing, and fill the page.
@@ -57,23 +58,21 @@ def make_study(
         ConfigError: a number out of range.
         ImageError: no pairs, or a file that is no image.
     """
-    if not 1 <= trials <= 1000 or not 0.05 <= exposure_sec <= 60 or not 16 <= max_px <= 4096:
-        raise ConfigError(
-            "expected 1 to 1000 trials, an exposure of 0.05 to 60 seconds and 16 to 4096 px a side, "
-            f"got {trials}, {exposure_sec:g} and {max_px}"
-        )
+    check_count("trials", trials, 1, 1000)
+    check_number("exposure_sec", exposure_sec, 0.05, 60)
+    check_count("max_size", max_size, 16, 4096)
     rng = random.Random(seed)
     chosen = _chosen(pairs, trials, rng)
     images: list[dict[str, str]] = []
     sources: list[dict[str, Any]] = []
     checks: list[dict[str, int]] = []
     for real, fakes in chosen.items():
-        opened, pictures = _opened(real), [_shrunk(_opened(fake), max_px) for fake in fakes]
-        added = _added(images, real.name, _as_large_as(opened, pictures[0], max_px))
+        opened, pictures = _opened(real), [_shrunk(_opened(fake), max_size) for fake in fakes]
+        added = _added(images, real.name, _as_large_as(opened, pictures[0], max_size))
         names = [path.name for path in fakes]
         sources.append({"real": added, "fakes": [_added(images, *each) for each in zip(names, pictures, strict=True)]})
         if len(checks) < CHECKS:
-            tiles = _tiles_shuffled(_shrunk(opened, max_px), rng)
+            tiles = _tiles_shuffled(_shrunk(opened, max_size), rng)
             checks.append({"real": added, "fake": _added(images, f"check of {real.name}", tiles)})
     paired = min(trials, sum(map(len, chosen.values())))
     unpaired = min(trials, len(chosen) // 2)

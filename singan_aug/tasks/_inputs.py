@@ -17,7 +17,7 @@ from singan_aug.pyramid.copied.scale import CopiedScale
 from singan_aug.pyramid.resample import blur
 from singan_aug.pyramid.sizes import working_size
 
-__all__ = ["altered", "every", "laid_over", "layout", "like_source", "pictures", "region_of", "source_of"]
+__all__ = ["altered", "every", "fitting_layout", "laid_over", "like_source", "pictures", "region_of", "source_of"]
 
 ALTERED = 0.1  # difference in [-1, 1] from the source from which on a pixel counts as altered: JPEG changes less
 
@@ -71,7 +71,7 @@ def like_source(pyramid: Pyramid, image: Any, what: str) -> Tensor:
     return signed if size == pyramid.size else _signed(pyramid, resize_pixels(to_pixels(image), pyramid.size))
 
 
-def layout(pyramid: Pyramid, image: Any) -> Tensor:
+def fitting_layout(pyramid: Pyramid, image: Any) -> Tensor:
     """[1, C, H, W] in [-1, 1] of an image of any size, shrunk as a fit would shrink it."""
     pixels = to_pixels(image)
     return _signed(pyramid, resize_pixels(pixels, working_size((pixels.shape[0], pixels.shape[1]), pyramid.config)))

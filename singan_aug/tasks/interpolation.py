@@ -23,10 +23,10 @@ MOST_FRAMES = 2000
 
 def interpolate(
     pyramid: Pyramid,
-    seed_from: int,
-    seed_to: int,
+    seed_from: int = 0,
+    seed_to: int = 1,
     *,
-    frames: int = 8,
+    frames: int = 30,
     start_scale: StartScale = 0,
 ) -> Tensor:
     """Pictures on the way from the draw of one seed to that of another: float [frames, C, H, W] in [0, 1].

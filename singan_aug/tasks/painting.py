@@ -16,7 +16,7 @@ from singan_aug.pyramid.generated.scale import GeneratedScale
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.sizes import StartScale
 from singan_aug.tasks._entering import entering_scale, redrawn
-from singan_aug.tasks._inputs import layout, pictures, source_of
+from singan_aug.tasks._inputs import fitting_layout, pictures, source_of
 
 __all__ = ["paint"]
 
@@ -57,7 +57,7 @@ def paint(
     source = resize(source_of(pyramid), first.size, pyramid.config.sizes.resample)
 
     def made(one: Any) -> Tensor:
-        wanted = layout(pyramid, one)
+        wanted = fitting_layout(pyramid, one)
         if colours is None:
             return redrawn(pyramid, wanted, start, HOW, seed)
         palette = _palette(source, colours)

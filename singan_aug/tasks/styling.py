@@ -11,7 +11,7 @@ from singan_aug.pyramid import Pyramid
 from singan_aug.pyramid.copied.region import Imitation
 from singan_aug.pyramid.sizes import StartScale
 from singan_aug.tasks._entering import entering_scale, redrawn
-from singan_aug.tasks._inputs import layout, pictures, source_of
+from singan_aug.tasks._inputs import fitting_layout, pictures, source_of
 
 __all__ = ["style"]
 
@@ -22,18 +22,18 @@ LEAST_VARIANCE = 1e-4  # of colours in [-1, 1], along any axis of theirs
 
 def style(
     pyramid: Pyramid,  # of the image that lends its patches
-    image: Any,
+    layout: Any,
     *,
     start_scale: StartScale | None = None,
     match_colours: bool = True,
     seed: int = 0,
 ) -> Tensor:
-    """The layout of `image`, drawn by the pyramid of another: float [n, C, H, W] in [0, 1].
+    """The layout of one image, drawn by the pyramid of another: float [n, C, H, W] in [0, 1].
 
     Args:
         pyramid: of the image that lends its patches, of any preset.
-        image: whose layout is kept, as `fit` takes it, of any size and aspect; or a list, one picture for each. Long
-            sides over the config's `finest_px` are shrunk to it.
+        layout: the image whose layout is kept, as `fit` takes it, of any size and aspect; or a list, one picture for
+            each. Long sides over the config's `finest_px` are shrunk to it.
         start_scale: the first scale that redraws, as `draw` takes it; finer ones keep more of the layout. By default
             two fifths of the way to the finest.
         match_colours: whether colours are first mapped to those of the pyramid's image, so that what is bright in one
@@ -45,13 +45,13 @@ def style(
     start = entering_scale(pyramid, start_scale, START)
 
     def made(one: Any) -> Tensor:
-        wanted = layout(pyramid, one)
+        wanted = fitting_layout(pyramid, one)
         if match_colours:
             wanted = recoloured(wanted, source_of(pyramid))
         return redrawn(pyramid, wanted, start, HOW, seed)
 
     with torch.no_grad():
-        return pictures(made, image)
+        return pictures(made, layout)
 
 
 def recoloured(image: Tensor, like: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Objects cut out of images, where they may lie, and the paste itself: every adapter's SinGANPaste reduces to this.
 
 Copy-paste: Ghiasi et al. 2021, "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation". What
-is added is the rim that the target's pyramid redraws, and light taken over from where the object comes to lie.
+is added is the edge that the target's pyramid redraws, and light taken over from where the object comes to lie.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from singan_aug.images import (
     to_pixels,
     turn_between,
 )
-from singan_aug.pyramid.harmonise import harmonise
+from singan_aug.pyramid.edge import redraw_edge
 from singan_aug.pyramid.noise import derive_seed
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.sizes import Size
@@ -121,15 +121,15 @@ class PasteSettings:
     zoom: tuple[float, float] = (0.8, 1.25)  # sizes of the object, of its own
     mirror: bool = True  # whether it may be mirrored
     light: float = 0.5  # share of the difference in brightness and colour between its old and new surroundings
-    rim_px: float = 2.0  # how far along its edge the pyramid redraws; 0: plain copy-paste
+    edge_px: float = 2.0  # how far along its edge the pyramid redraws; 0: plain copy-paste
 
     def __post_init__(self) -> None:
         if self.where not in get_args(Where):
             raise ConfigError(f"expected where to be 'anywhere' or 'near', got {self.where!r}")
         if len(self.zoom) != 2 or not 0 < self.zoom[0] <= self.zoom[1]:
             raise ConfigError(f"expected zoom as (least, most), both above 0, got {self.zoom!r}")
-        if not 0 <= self.light <= 1 or not 0 <= self.rim_px <= 64:
-            raise ConfigError(f"expected light in 0..1 and rim_px in 0..64, got {self.light!r}, {self.rim_px!r}")
+        if not 0 <= self.light <= 1 or not 0 <= self.edge_px <= 64:
+            raise ConfigError(f"expected light in 0..1 and edge_px in 0..64, got {self.light!r}, {self.edge_px!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ class Pasted:
     """An image into which an object was pasted."""
 
     image: Tensor  # [C, H, W] in [0, 1]
-    naive: Tensor  # the same without a redrawn rim, and without a change of light
+    naive: Tensor  # the same without a redrawn edge, and without a change of light
     mask: Tensor  # bool [H, W]: the object
     value: int  # of its pixels in a mask of classes, and its label
 
@@ -197,9 +197,9 @@ class PasteSource(VariantSource):
         codes = relation.match.turn_code, manifest.turn_code
         turned = resize(turn_between(lit, *codes)[None], pyramid.size) * 2 - 1
         turned_mask = resize(turn_between(mask[None].float(), *codes)[None], pyramid.size, "bilinear")[0, 0] >= 0.5
-        rim_px = self.choice.rim_px * pyramid.size[0] / turn_between(mask[None], *codes).shape[-2]
+        edge_px = self.choice.edge_px * pyramid.size[0] / turn_between(mask[None], *codes).shape[-2]
         start = self._start_scale_of(seed, len(pyramid))
-        redrawn = harmonise(pyramid, turned.contiguous(), turned_mask, start, rim_px, seed)
+        redrawn = redraw_edge(pyramid, turned.contiguous(), turned_mask, start, edge_px, seed)
         change = turn_between((redrawn - turned)[0] / 2, codes[1], codes[0])[None]
         self._counts.add(DRAWN)
         return Pasted((lit + resize(change, (lit.shape[1], lit.shape[2]))[0]).clamp(0, 1), naive, mask, cutout.value)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from singan_aug._checks import check_config, check_device, check_seed
 from singan_aug.bank import Bank
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, LabelError, MissingPyramidError, UnchangedWarning
@@ -301,12 +302,13 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"expected labels to be 'refuse' or 'carry', got {settings.labels!r}")
     if not isinstance(settings.p, int | float) or not 0 <= settings.p <= 1:
         raise ConfigError(f"expected p in 0..1, got {settings.p!r}")
-    if settings.seed is not None and (not isinstance(settings.seed, int) or isinstance(settings.seed, bool)):
-        raise ConfigError(f"expected seed to be an int or None, got {settings.seed!r}")
-    try:
-        torch.device(settings.device)
-    except (RuntimeError, TypeError):
-        raise ConfigError(f"expected a device such as 'cpu' or 'cuda', got {settings.device!r}") from None
+    if settings.seed is not None:
+        check_seed(settings.seed)
+    if not isinstance(settings.bank, bool):
+        raise ConfigError(f"expected bank to be True or False, got {settings.bank!r}")
+    if settings.config is not None:
+        check_config(settings.config)
+    check_device(settings.device)
 
 
 def _refuse_cuda_in_fork(device: str) -> None:

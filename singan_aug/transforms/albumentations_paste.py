@@ -26,7 +26,7 @@ _REFUSED = ("images", "keypoints", "volume", "volumes", "mask3d", "masks3d")
 
 
 class SinGANPaste(SeededTransform):
-    """Paste an object, cut out of some image by its mask, into an image whose pyramid then redraws the object's rim.
+    """Paste an object, cut out of some image by its mask, into an image whose pyramid then redraws the object's edge.
 
     Beside one `image`, [H, W] or [H, W, 1 or 3], there must be a `mask` of classes, `masks` of one object each, or
     `bboxes`, and they come out up to date: the object's pixels take its value in `mask`; to `masks` and `bboxes` it is
@@ -36,7 +36,7 @@ class SinGANPaste(SeededTransform):
 
     Args:
         objects: what is pasted, each as likely; `cut_out(image, mask)` gives those of an image.
-        where, allowed, zoom, mirror, light, rim_px, start_scale, store, config, on_miss: as for
+        where, allowed, zoom, mirror, light, edge_px, start_scale, store, config, on_miss: as for
             `singan_aug.transforms.torchvision_paste.SinGANPaste`.
         p: how often it is applied, as anywhere in Albumentations.
 
@@ -55,7 +55,7 @@ class SinGANPaste(SeededTransform):
         zoom: Any
         mirror: bool
         light: Any
-        rim_px: Any
+        edge_px: Any
         start_scale: Any
         store: str | os.PathLike[str] | None
         config: Any
@@ -69,7 +69,7 @@ class SinGANPaste(SeededTransform):
         zoom: tuple[float, float] = (0.8, 1.25),
         mirror: bool = True,
         light: float = 0.5,
-        rim_px: float = 2.0,
+        edge_px: float = 2.0,
         start_scale: Any = "medium",
         store: str | os.PathLike[str] | None = None,
         config: FitConfig | None = None,
@@ -79,7 +79,7 @@ class SinGANPaste(SeededTransform):
         super().__init__(p=p)
         folder = None if store is None else os.fspath(store)
         settings = Settings(start_scale, store=folder, config=config, on_miss=on_miss, p=1.0)
-        self._source = PasteSource(settings, objects, PasteSettings(where, allowed, zoom, mirror, light, rim_px))
+        self._source = PasteSource(settings, objects, PasteSettings(where, allowed, zoom, mirror, light, edge_px))
 
     @classmethod
     def is_serializable(cls) -> bool:

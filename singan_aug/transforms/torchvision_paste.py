@@ -33,7 +33,7 @@ _APPENDED: dict[str, Callable[[Pasted], Any]] = {  # what an object adds to what
 
 
 class SinGANPaste(v2.Transform):
-    """Paste an object, cut out of some image by its mask, into an image whose pyramid then redraws the object's rim.
+    """Paste an object, cut out of some image by its mask, into an image whose pyramid then redraws the object's edge.
 
     A sample is an image with its labels, as a tuple or dict of them: a PIL image, `tv_tensors.Image` or uint8 or float
     tensor [C, H, W], C 1 or 3, and masks, boxes or both. They come out up to date: the object's pixels take its value
@@ -50,7 +50,7 @@ class SinGANPaste(v2.Transform):
         zoom: least and most size of an object, of its own; none is larger than 0.8 of a side.
         mirror: whether objects may be mirrored.
         light: share (0 to 1) of the difference between its old and new surroundings that an object takes over.
-        rim_px: how far along its edge the pyramid redraws; 0: plain copy-paste.
+        edge_px: how far along its edge the pyramid redraws; 0: plain copy-paste.
         start_scale: the first scale that redraws, "medium" by default.
         store, config, on_miss, seed: as for `SinGANAugment`.
 
@@ -71,7 +71,7 @@ class SinGANPaste(v2.Transform):
         zoom: tuple[float, float] = (0.8, 1.25),
         mirror: bool = True,
         light: float = 0.5,
-        rim_px: float = 2.0,
+        edge_px: float = 2.0,
         start_scale: Any = "medium",
         store: str | os.PathLike[str] | None = None,
         config: FitConfig | None = None,
@@ -81,7 +81,7 @@ class SinGANPaste(v2.Transform):
         super().__init__()
         folder = None if store is None else os.fspath(store)
         settings = Settings(start_scale, store=folder, config=config, on_miss=on_miss, p=p, seed=seed)
-        self._source = PasteSource(settings, objects, PasteSettings(where, allowed, zoom, mirror, light, rim_px))
+        self._source = PasteSource(settings, objects, PasteSettings(where, allowed, zoom, mirror, light, edge_px))
 
     def extra_repr(self) -> str:
         """How many objects there are, how they are pasted, and where the store is."""

@@ -1,8 +1,8 @@
-"""harmonise(): an image with something pasted into it, whose rim the pyramid of that image redraws.
+"""redraw_edge(): an image with something pasted into it, whose edge the pyramid of that image redraws.
 
 The composite enters below a middle scale, and the scales from there on redraw it (Shaham et al. 2019, section 4). A
 pyramid that copies patches knows nothing but its own source, so it would redraw the object away, and its label would be
-false: only a rim along the edge of what was pasted is taken from it, and the rest of the composite stays to the bit.
+false: only a strip along the edge of what was pasted is taken from it, and the rest of the composite stays to the bit.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from singan_aug.pyramid.scale import Canvas, draw_upwards
 from singan_aug.pyramid.sizes import StartScale, resolve_start_scale
 from singan_aug.pyramid.threads import one_thread
 
-__all__ = ["harmonise", "rim"]
+__all__ = ["edge_weight", "redraw_edge"]
 
 COMPARED_AT_ONCE = 4_000_000  # pairs of places
 FAINT = 0.02  # share of the redrawn image below which a pixel is left as it is
 WITHIN = 0.5  # share of it in what was pasted, at most: thin parts, such as legs, would be redrawn away
 
 
-def harmonise(
+def redraw_edge(
     pyramid: Pyramid,  # of the image into which was pasted
     composite: Tensor,  # [1, C, H, W] in [-1, 1], of the pyramid's size
     pasted: Tensor,  # bool [H, W]: what is not of that image
     start_scale: StartScale = "medium",
-    rim_px: float = 2.0,
+    edge_px: float = 2.0,
     seed: int = 0,
 ) -> Tensor:
-    """The composite with its rim redrawn, [1, C, H, W]; it is the composite itself where the pyramid has one scale.
+    """The composite with its edge redrawn, [1, C, H, W]; it is the composite itself where the pyramid has one scale.
 
     Args:
         pyramid: as `fit` gives it, with or without a mask.
         composite: the image with something pasted into it.
-        pasted: where. Beyond about `rim_px` from its edge nothing changes.
+        pasted: where. Beyond about `edge_px` from its edge nothing changes.
         start_scale: the first scale that redraws, at least 1.
-        rim_px: how far from the edge pixels are redrawn, about; 0: nowhere.
+        edge_px: how far from the edge pixels are redrawn, about; 0: nowhere.
         seed: of the noise, where scales generate; scales that copy take none.
 
     Raises `StartScaleError`, and ValueError where sizes differ.
@@ -51,7 +51,7 @@ def harmonise(
             f"expected {pyramid.size}, the pyramid's size, got {tuple(composite.shape)}, {tuple(pasted.shape)}"
         )
     start = max(1, resolve_start_scale(start_scale, len(pyramid)))
-    weight = rim(pasted, rim_px)
+    weight = edge_weight(pasted, edge_px)
     if len(pyramid) == 1 or not weight.any():
         return composite
     with torch.inference_mode(), one_thread():
@@ -65,11 +65,11 @@ def harmonise(
     return redrawn.clone()
 
 
-def rim(pasted: Tensor, rim_px: float) -> Tensor:
-    """Float [H, W]: the share that is redrawn; 1 beside a region's edge, bool [H, W], 0 from some `rim_px` of it."""
-    if rim_px <= 0:
+def edge_weight(pasted: Tensor, edge_px: float) -> Tensor:
+    """Float [H, W]: the share that is redrawn; 1 beside a region's edge, bool [H, W], 0 from some `edge_px` of it."""
+    if edge_px <= 0:
         return torch.zeros(pasted.shape, dtype=torch.float32, device=pasted.device)
-    soft = blur(pasted[None, None].float(), rim_px / 2)[0, 0]
+    soft = blur(pasted[None, None].float(), edge_px / 2)[0, 0]
     weight = 4 * soft * (1 - soft) * soft.new_tensor([1.0, WITHIN])[pasted.long()]
     return torch.where(weight < FAINT, 0.0, weight)
 
