@@ -283,8 +283,8 @@ def test_the_command_refuses(folder: Path, tmp_path: Path) -> None:
         assert result.exit_code == 2
         assert "there is no" in result.stderr
     (tmp_path / "empty").mkdir()
-    for arguments in ((tmp_path / "empty",), ("--store", tmp_path / "empty")):
-        result = _run(*arguments)
+    for named in ([tmp_path / "empty"], ["--store", tmp_path / "empty"]):
+        result = _run(*named)
         assert result.exit_code == 2
         assert "expected a store at" in result.stderr
     result = _run(folder / "store", "--store", folder / "store")
