@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from singan_aug.trial.protocol import SINGAN, Protocol
+from singan_aug.trial.protocol import MILDER, SINGAN, Protocol
 
 __all__ = ["OWN_ARMS", "OWN_MASKS", "SUITES"]
 
@@ -17,7 +17,7 @@ FROZEN_ARMS = (
 )
 SCRATCH_ARMS = ("none", "none+fine", "flip", "flip+fine", "trivial", "trivial+fine", "cutmix", "cutmix+fine")
 GPNN_ARMS = ("none", "none+gpnn", "none+fine", "flip_crop", "flip_crop+gpnn", "flip_crop+fine")
-LEARNED = tuple(f"learned_{start}" for start in SINGAN)
+LEARNED = tuple(f"learned_{start}" for start in ("coarse", MILDER, "medium", "fine"))
 LONG_ARMS = ("none", "none+fine", "flip", "flip+fine", "colour", "colour+fine")
 OWN_ARMS = ("none", "none+coarse", "none+medium", "none+fine", "trivial", "trivial+fine", "rand", "rand+fine")
 
@@ -95,8 +95,8 @@ CIFAR = Protocol(
     seen_px=96,
 )
 LEARNED_ARMS = (
-    *("none", "none+coarse", "none+fine", "flip_crop", "flip_crop+coarse", "flip_crop+fine"),
-    *(f"{strong}+{source}" for strong in ("none", "flip_crop") for source in LEARNED),
+    *("none", "flip_crop"),
+    *(f"{strong}+{source}" for strong in ("none", "flip_crop") for source in (*SINGAN, *LEARNED)),
 )
 MANY_VIEWS: dict[str, Any] = {"arms": ("rand", "rand+fine"), "images_per_class": (10, 25), "views": 64}
 CLASSIC = ("none", "turns", "turns_elastic", "turns_affine")
@@ -184,8 +184,9 @@ SUITES = {
         FLOWERS,
         replace(FLOWERS, name="flowers-views", **MANY_VIEWS),
         DEFECTS,
-        replace(DEFECTS, name="defects-learned", arms=LEARNED_ARMS, images_per_class=(2, 5)),
-        replace(SCENES, name="scenes-learned", arms=LEARNED_ARMS, images_per_class=(2, 5)),
+        replace(DEFECTS, name="defects-learned", arms=LEARNED_ARMS, images_per_class=(2, 5), bfloat16=True),
+        replace(SCENES, name="scenes-learned", arms=LEARNED_ARMS, images_per_class=(2, 5), bfloat16=True),
+        replace(FLOWERS, name="flowers-learned", arms=LEARNED_ARMS, images_per_class=(5, 10), bfloat16=True),
         CIFAR,
         replace(CIFAR, name="cifar-views", **MANY_VIEWS),
         DIGITS,
@@ -197,6 +198,17 @@ SUITES = {
             images_per_class=(1, 2, 25),
         ),
         replace(FEW_DIGITS, name="digits-fast", arms=("none", "none+fine"), images_per_class=(5,), fit={}),
+        replace(
+            FEW_DIGITS,
+            name="digits-learned",
+            arms=(
+                *("none", "none+coarse", "none+fine", "none+smooth_fine"),
+                *(f"none+learned_{start}" for start in ("coarse", MILDER, "fine")),
+            ),
+            seeds=2,
+            fit={},
+            bfloat16=True,
+        ),
         replace(
             FEW_DIGITS,
             name="digits-imbalance-long",

@@ -12,6 +12,7 @@ import xxhash
 __all__ = [
     "CONFINED",
     "IN_BATCH",
+    "MILDER",
     "MIXED",
     "MIX_RATIO",
     "OTHER_PRESETS",
@@ -31,11 +32,13 @@ IN_BATCH = {"cutmix": "flip_crop", "turns_cutmix": "turns", "turns_paste": "turn
 SINGAN = ("coarse", "medium", "fine")  # start scales
 OTHER_PRESETS = ("smooth", "learned")  # than fast, whose name is left out
 MIXED = "mixed"  # every start scale in turn
+MILDER = "milder"  # of learned: the start scale above the coarsest, of the same network
 CONFINED = ("mask", "background")  # what alone changes, with the preset fast
 PASTES = ("paste", "singan_paste", "variant_paste")  # objects of the other images: plain, redrawn, of variants
 SOURCES = (
     *("duplicates", "reconstruction", *SINGAN, MIXED, "fine_apart", "gpnn"),  # apart: fine, the mask stays behind
     *(f"{preset}_{start}" for preset in OTHER_PRESETS for start in (*SINGAN, MIXED)),
+    f"learned_{MILDER}",
     *(f"{part}_{start}" for part in CONFINED for start in SINGAN),
     *PASTES,
 )
@@ -119,6 +122,7 @@ class Protocol:
     quarter_turns: bool = False  # whether a turned one is
     elastic: tuple[float, float] = (0.0, 1.0)  # alpha and sigma in pixels of turns_elastic, chosen by tuning.py
     network: str | None = None  # name of another network that is trained
+    bfloat16: bool = False  # the frozen network looks, SmallNetwork learns in it, as a U-Net of crops always does
     fit: dict[str, Any] = field(default_factory=dict)  # fields of the fast preset that are changed
 
     def to_json(self) -> str:
@@ -130,7 +134,14 @@ class Protocol:
         held = asdict(replace(self, arms=(), images_per_class=(), rare=(), splits=0))
         if self.network is None:  # what was made before there were others stays
             del held["network"]
+        if not self.bfloat16:
+            del held["bfloat16"]
         return xxhash.xxh3_64_hexdigest(json.dumps(held, sort_keys=True).encode())
+
+    def seen(self, source: str) -> int:
+        """Variants of an image from `source` that any arm sees: more need not be drawn."""
+        shares = [arm.mix_ratio for arm in map(parse_arm, self.arms) if arm.source == source]
+        return max(1, round(self.views * max(shares, default=1.0)))
 
     @property
     def counts(self) -> tuple[int, ...]:

@@ -113,15 +113,17 @@ def train_scratch(
         )
         network = network.to(memory_format=torch.channels_last)
         rng = np.random.default_rng([seed, 3])
-        optimiser = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay)
+        optimiser = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, protocol.learning_rate, protocol.steps)
         for step in range(protocol.steps):
             seen, labels = batches.at(step, sets)
             images, targets = _signed(seen), F.one_hot(labels, classes).float()
             if cutmix:
                 images, targets = _cutmix(images, targets, rng)
+            with torch.autocast("cpu", torch.bfloat16, enabled=protocol.bfloat16):
+                logits = network(images)
             optimiser.zero_grad()
-            F.cross_entropy(network(images), targets).backward()
+            F.cross_entropy(logits.float(), targets).backward()
             optimiser.step()
             schedule.step()
     network.eval()
@@ -150,7 +152,7 @@ def train_masks(
         network = _for_masks(protocol) if build is None else build(3, 1)
         network = network.to(memory_format=torch.channels_last)
         rng = np.random.default_rng([seed, 3])
-        optimiser = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay)
+        optimiser = torch.optim.AdamW(network.parameters(), weight_decay=protocol.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, protocol.learning_rate, protocol.steps)
         for step in range(protocol.steps):
             seen, _ = batches.at(step, sets)

@@ -23,7 +23,7 @@ from singan_aug.pyramid.confine import Confinement, draw_confined
 from singan_aug.pyramid.drawing import trace
 from singan_aug.pyramid.sizes import start_scale_at
 from singan_aug.store import DirectoryStore, make_key
-from singan_aug.trial.protocol import CONFINED, MIX_RATIO, MIXED, OTHER_PRESETS, TURNS, Protocol
+from singan_aug.trial.protocol import CONFINED, MILDER, MIXED, OTHER_PRESETS, TURNS, Protocol
 
 __all__ = ["PASTERS", "SAMPLERS", "Cost", "bank", "strengthened"]
 
@@ -87,7 +87,7 @@ def bank(image: Pixels, index: int, source: str, protocol: Protocol, cost: Cost,
     if source in SAMPLERS:
         started_sec = time.process_time()
         numbers = torch.Generator().manual_seed(index)
-        count = round(protocol.views * MIX_RATIO)  # a sample takes seconds, and no more of them are seen
+        count = protocol.views
         made = torch.cat([to_unit(SAMPLERS[source](to_signed(image[..., :3]), numbers)) for _ in range(count)])
         cost.setdefault(f"{source}_ms", []).append((time.process_time() - started_sec) * 1000 / count)
         return _bytes(made, np.repeat(image[..., 3:][None], count, 0))
@@ -112,7 +112,7 @@ def _drawn(pyramid: Pyramid, image: Pixels, start: str, count: int, seed: int) -
     if part in CONFINED:
         scale = start_scale_at(SHARES[rest], len(pyramid))
         return _confined(pyramid, image, scale, count, seed, Confinement("mask" if part == "mask" else "background"))
-    scale = start_scale_at(SHARES[start], len(pyramid))
+    scale = 1 if start == MILDER else start_scale_at(SHARES[start], len(pyramid))
     return _traced(pyramid, image, scale, count, seed, masked=start != "fine_apart")
 
 

@@ -6,6 +6,7 @@ import json
 import time
 import typing
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from singan_aug.trial.data import Labelled
-from singan_aug.trial.protocol import MIX_RATIO, PASTES, Protocol
+from singan_aug.trial.protocol import PASTES, Protocol
 from singan_aug.trial.views import PASTERS, Cost, Fits, bank, strengthened
 
 __all__ = ["Workshop"]
@@ -68,19 +69,19 @@ class Workshop:
         Objects that are pasted are those of the needed images.
         """
         chosen = f"-{'-'.join(map(str, needed))}" if source is not None and source in PASTES else ""
+        count = self.protocol.views if source is None else self.protocol.seen(source)
 
         def make(i: int) -> Tensor:
             if source is None:
-                count = 1 if strong == "none" else self.protocol.views
-                images = np.repeat(self.labelled.pool[i][None], count, 0)
+                images = np.repeat(self.labelled.pool[i][None], 1 if strong == "none" else count, 0)
             elif source in PASTES:
                 others = [self.labelled.pool[j] for j in needed]
-                images = PASTERS[source](self.labelled.pool[i], others, round(self.protocol.views * MIX_RATIO), i)
+                images = PASTERS[source](self.labelled.pool[i], others, count, i)
             else:
-                images = self._bank(source, i)
+                images = self._bank(source, i, count)
             return self._seen(strengthened(images, strong, self.protocol, (source, i)))
 
-        name = f"{strong}-{source or 'images'}{chosen}"
+        name = f"{strong}-{source or 'images'}{chosen}" + (f"-{count}" if count < self.protocol.views else "")
         started_sec = time.process_time()
         views = self._kept(name, needed, make)
         if (took_sec := time.process_time() - started_sec) > 1:
@@ -109,9 +110,10 @@ class Workshop:
         held: Cost = json.loads(path.read_text()) if path.exists() else {}
         return held
 
-    def _bank(self, source: str, i: int) -> NDArray[np.uint8]:
+    def _bank(self, source: str, i: int, count: int) -> NDArray[np.uint8]:
         def make(i: int) -> Tensor:
-            made = torch.from_numpy(bank(self.labelled.pool[i], i, source, self.protocol, self._costs, self._fits))
+            protocol = replace(self.protocol, views=count)
+            made = torch.from_numpy(bank(self.labelled.pool[i], i, source, protocol, self._costs, self._fits))
             (self._folder / "costs.json").write_text(json.dumps(self._costs))
             return made
 
@@ -127,7 +129,8 @@ class Workshop:
         side = self.protocol.seen_px or unit.shape[-1]
         if unit.shape[-1] != side:
             unit = torch.nn.functional.interpolate(unit, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
-        return torch.cat([self._network.features(some) for some in unit.split(BATCH)]).half()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.protocol.bfloat16):
+            return torch.cat([self._network.features(some) for some in unit.split(BATCH)]).half()
 
     def _kept(self, name: str, needed: Indices, make: Callable[[int], Tensor], size: int | None = None) -> Tensor:
         """A tensor over the pool whose needed rows are made; kept in memory, and in the folder where it is features.
