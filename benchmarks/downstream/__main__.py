@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     SAMPLERS["gpnn"] = _gpnn.sample
     PASTERS.update(paste=_paste.plain, singan_paste=_paste.redrawn, variant_paste=_paste.of_variants)
+    PASTERS.update(bent_paste=_paste.bent, kin=_paste.kin)
     protocol = _protocol(options)
     say(protocol.to_json())
     try:

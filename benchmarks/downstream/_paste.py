@@ -1,4 +1,4 @@
-"""Objects of the other training images pasted into an image: plain copy-paste, and SinGANPaste, also of variants."""
+"""What is made of an image and others: objects pasted, plainly or by SinGANPaste, and variants with patches of all."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from singan_aug import SinGANPaste, cut_out, fast, fit, make_key, open_store
+from singan_aug import SinGANPaste, cut_out, fast, fit, learned, make_key, open_store
 from singan_aug.images import Pixels
-from singan_aug.pyramid import trace
+from singan_aug.pyramid import Pyramid, trace
 from singan_aug.transforms.torchvision_paste import Cutout
 from singan_aug.trial.views import Views
 
-__all__ = ["of_variants", "plain", "redrawn"]
+__all__ = ["bent", "kin", "of_variants", "plain", "redrawn"]
 
 SMALLEST_PX = 64  # area of an object: smaller parts are crumbs of a mask
 VARIANTS, SMALLEST_SHARE = 8, 0.25  # of an object, and of its area: smaller parts were cut off by a variant
@@ -42,6 +42,34 @@ def of_variants(image: Pixels, others: list[Pixels], count: int, seed: int) -> V
             assert traced.masks is not None
             objects += cut_out(traced.images[0], traced.masks[0].numpy() > 127, value=1, smallest_px=smallest_px)
     return _pasted(image, objects, count, seed, light=0.5, edge_px=2.0)
+
+
+def bent(image: Pixels, others: list[Pixels], count: int, seed: int) -> Views:
+    """A variant of each plain paste, from every start scale in turn."""
+    made = plain(image, others, count, seed)
+    for i, pasted in enumerate(made):
+        pyramid = fit(np.ascontiguousarray(pasted), fast())
+        made[i] = _variants(pyramid, 1, i % len(pyramid), seed + i)[0]
+    return made
+
+
+def kin(image: Pixels, others: list[Pixels], count: int, seed: int) -> Views:
+    """Variants of one canvas of the image between two others, by the preset learned: patches may be of any of them."""
+    numbers = np.random.default_rng([seed, 4])
+    strangers = [other for other in others if other is not image]
+    left, right = (strangers[i] for i in numbers.permutation(np.arange(max(2, len(strangers))) % len(strangers))[:2])
+    canvas = np.ascontiguousarray(np.concatenate([left, image, right], 1))
+    pyramid = fit(canvas, learned(finest_px=1024, search_nearness=0.0))
+    width = image.shape[1]
+    return _variants(pyramid, count, 0, seed)[:, :, width : 2 * width]
+
+
+def _variants(pyramid: Pyramid, count: int, start: int, seed: int) -> Views:
+    """[count, H, W, 4], of a pyramid with a mask."""
+    traced = trace(pyramid, count, start, seed=seed)
+    assert traced.masks is not None
+    colours = (traced.images * 255).round().byte().movedim(1, -1)
+    return np.concatenate([colours.numpy(), traced.masks[..., None].to(torch.uint8).numpy()], -1)
 
 
 def _objects(others: list[Pixels]) -> list[Cutout]:

@@ -17,7 +17,7 @@ FROZEN_ARMS = (
 )
 SCRATCH_ARMS = ("none", "none+fine", "flip", "flip+fine", "trivial", "trivial+fine", "cutmix", "cutmix+fine")
 GPNN_ARMS = ("none", "none+gpnn", "none+fine", "flip_crop", "flip_crop+gpnn", "flip_crop+fine")
-LEARNED = tuple(f"learned_{start}" for start in ("coarse", MILDER, "medium", "fine"))
+LEARNED = tuple(f"learned_{start}" for start in ("coarse", MILDER, "fine"))
 LONG_ARMS = ("none", "none+fine", "flip", "flip+fine", "colour", "colour+fine")
 OWN_ARMS = ("none", "none+coarse", "none+medium", "none+fine", "trivial", "trivial+fine", "rand", "rand+fine")
 
@@ -96,8 +96,9 @@ CIFAR = Protocol(
 )
 LEARNED_ARMS = (
     *("none", "flip_crop"),
-    *(f"{strong}+{source}" for strong in ("none", "flip_crop") for source in (*SINGAN, *LEARNED)),
+    *(f"{strong}+{source}" for strong in ("none", "flip_crop") for source in ("coarse", "fine", *LEARNED)),
 )
+BESIDE_LEARNED: dict[str, Any] = {"arms": LEARNED_ARMS, "images_per_class": (2, 5), "seeds": 3, "bfloat16": True}
 MANY_VIEWS: dict[str, Any] = {"arms": ("rand", "rand+fine"), "images_per_class": (10, 25), "views": 64}
 CLASSIC = ("none", "turns", "turns_elastic", "turns_affine")
 
@@ -184,9 +185,9 @@ SUITES = {
         FLOWERS,
         replace(FLOWERS, name="flowers-views", **MANY_VIEWS),
         DEFECTS,
-        replace(DEFECTS, name="defects-learned", arms=LEARNED_ARMS, images_per_class=(2, 5), bfloat16=True),
-        replace(SCENES, name="scenes-learned", arms=LEARNED_ARMS, images_per_class=(2, 5), bfloat16=True),
-        replace(FLOWERS, name="flowers-learned", arms=LEARNED_ARMS, images_per_class=(5, 10), bfloat16=True),
+        replace(DEFECTS, name="defects-learned", **BESIDE_LEARNED),
+        replace(SCENES, name="scenes-learned", **BESIDE_LEARNED),
+        replace(FLOWERS, name="flowers-learned", **BESIDE_LEARNED),
         CIFAR,
         replace(CIFAR, name="cifar-views", **MANY_VIEWS),
         DIGITS,
@@ -203,8 +204,9 @@ SUITES = {
             name="digits-learned",
             arms=(
                 *("none", "none+coarse", "none+fine", "none+smooth_fine"),
-                *(f"none+learned_{start}" for start in ("coarse", MILDER, "fine")),
+                *(f"none+{source}" for source in LEARNED),
             ),
+            images_per_class=(5,),
             seeds=2,
             fit={},
             bfloat16=True,

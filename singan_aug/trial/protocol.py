@@ -15,6 +15,7 @@ __all__ = [
     "MILDER",
     "MIXED",
     "MIX_RATIO",
+    "OF_OTHERS",
     "OTHER_PRESETS",
     "PASTES",
     "SINGAN",
@@ -34,13 +35,15 @@ OTHER_PRESETS = ("smooth", "learned")  # than fast, whose name is left out
 MIXED = "mixed"  # every start scale in turn
 MILDER = "milder"  # of learned: the start scale above the coarsest, of the same network
 CONFINED = ("mask", "background")  # what alone changes, with the preset fast
-PASTES = ("paste", "singan_paste", "variant_paste")  # objects of the other images: plain, redrawn, of variants
+PASTES = ("paste", "singan_paste", "variant_paste", "bent_paste")  # objects of the other images: plain, redrawn, of
+# variants; and variants of plain pastes
+OF_OTHERS = (*PASTES, "kin")  # what is made of other images too; kin: a variant whose patches are theirs too
 SOURCES = (
     *("duplicates", "reconstruction", *SINGAN, MIXED, "fine_apart", "gpnn"),  # apart: fine, the mask stays behind
     *(f"{preset}_{start}" for preset in OTHER_PRESETS for start in (*SINGAN, MIXED)),
     f"learned_{MILDER}",
     *(f"{part}_{start}" for part in CONFINED for start in SINGAN),
-    *PASTES,
+    *OF_OTHERS,
 )
 MIX_RATIO = 0.5
 

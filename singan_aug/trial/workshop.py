@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from singan_aug.trial.data import Labelled
-from singan_aug.trial.protocol import PASTES, Protocol
+from singan_aug.trial.protocol import OF_OTHERS, Protocol
 from singan_aug.trial.views import PASTERS, Cost, Fits, bank, strengthened
 
 __all__ = ["Workshop"]
@@ -68,13 +68,13 @@ class Workshop:
 
         Objects that are pasted are those of the needed images.
         """
-        chosen = f"-{'-'.join(map(str, needed))}" if source is not None and source in PASTES else ""
+        chosen = f"-{'-'.join(map(str, needed))}" if source is not None and source in OF_OTHERS else ""
         count = self.protocol.views if source is None else self.protocol.seen(source)
 
         def make(i: int) -> Tensor:
             if source is None:
                 images = np.repeat(self.labelled.pool[i][None], 1 if strong == "none" else count, 0)
-            elif source in PASTES:
+            elif source in OF_OTHERS:
                 others = [self.labelled.pool[j] for j in needed]
                 images = PASTERS[source](self.labelled.pool[i], others, count, i)
             else:
