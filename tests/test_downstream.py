@@ -409,6 +409,19 @@ def test_mixed_variants_come_from_every_start_scale_in_turn(tmp_path: Path) -> N
         assert np.array_equal(made[scale::count], alone)
 
 
+def test_the_milder_start_is_the_one_above_the_coarsest(tmp_path: Path) -> None:
+    image = make_photo(32, 32)
+    protocol = replace(SUITES["scenes"], views=2, fit={"steps_coarsest": 2})
+    fits = views.Fits(protocol, tmp_path, {})
+    made = views.bank(image, 0, "learned_milder", protocol, {}, fits)
+    assert np.array_equal(made, views._traced(fits.of(image, 0, "learned"), image, 1, 2, 0, masked=True))
+
+
+def test_no_more_variants_are_made_than_any_arm_sees() -> None:
+    protocol = replace(SUITES["scenes"], views=16, arms=("none", "none+fine", "flip+fine@0.25", "none+coarse@1"))
+    assert [protocol.seen(source) for source in ("fine", "coarse")] == [8, 16]
+
+
 def test_confined_variants_leave_the_rest_as_it_is(tmp_path: Path) -> None:
     image = _with_mask()
     image[..., 3] = 0
@@ -451,6 +464,25 @@ def test_pastes_are_of_the_chosen_images_and_bring_their_masks() -> None:
     assert all(30 <= (each == 255).sum() <= 300 for each in varied[..., 3])
     assert np.array_equal(varied[varied[..., 3] == 0][0], image[0, 0])
     assert np.array_equal(_paste.plain(image, [image], 2, 5), np.repeat(image[None], 2, 0))
+
+
+def test_plain_pastes_are_varied_with_their_masks() -> None:
+    image, other = _with_mask(0), _with_mask(1)
+    naive, bent = (paste(image, [image, other], 4, 5) for paste in (_paste.plain, _paste.bent))
+    assert bent.shape == naive.shape
+    assert all(not np.array_equal(*pair) for pair in zip(naive, bent, strict=True))
+    agrees = (bent[..., 0] > 120) == (bent[..., 3] > 0)  # the mask is what the red channel says, but for blending
+    assert agrees.mean() > ((naive[..., 0] > 120) == (naive[..., 3] > 0)).mean() - 0.03
+
+
+def test_kin_has_colours_of_other_images() -> None:
+    """Of an image that is dark, between two that are bright."""
+    dark, bright = _with_mask(0), _with_mask(1)
+    dark[..., :3] //= 2
+    bright[..., :3] = 128 + bright[..., :3] // 2
+    made = _paste.kin(dark, [dark, bright, bright.copy()], 2, 5)
+    assert made.shape == (2, 32, 32, 4)
+    assert (made[..., :3] > 150).any()
 
 
 @pytest.mark.parametrize("strong", ["flip_crop", "elastic", "trivial", "rand"])
@@ -518,8 +550,11 @@ def test_the_best_classic_arm_is_what_variants_are_measured_against() -> None:
         ("turns", 2): cells(0.7, 0.6),
         ("none+fine", 2): cells(0.7, 0.8),
         ("turns", 5): cells(0.9, 0.9),
+        ("turns+paste", 5): cells(0.9, 1.0),
+        ("turns+singan_paste", 5): cells(0.9, 0.9),
     }
-    (row,) = from_best(held, "dice")
+    row, pasted = from_best(held, "dice")
+    assert (pasted["arm"], pasted["base"]) == ("turns+singan_paste", "turns+paste")
     assert (row["arm"], row["base"], row["images"], row["difference"]) == ("none+fine", "turns", 2, 10.0)
     assert row["low"] < 10 < row["high"]
     assert {each["measure"] for each in differences(held)} == {"accuracy", "dice"}

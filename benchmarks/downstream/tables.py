@@ -48,8 +48,8 @@ mean intersection over union; in brackets the standard deviation over splits. A 
 variants to the same with copies in their place (`+duplicates`) where that was measured, else to the same without; of an
 arm without to `none`. It is paired over splits (each the mean over its seeds), with the 95 % interval of Student's t. p
 is Holm's, over the sets in which the same arm was measured at the same number of images. "Worst class" is the change of
-the class that lost most. Where Dice was measured too, its difference is also given from the best arm without variants
-at the same number of images, which was chosen by these same figures: that flatters it.
+the class that lost most. Where Dice was measured too, its difference is also given from the best classic arm, without
+variants or with plain pastes, at the same number of images, which was chosen by these same figures: that flatters it.
 """
 GLANCE = """
 ## At a glance

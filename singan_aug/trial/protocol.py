@@ -18,6 +18,7 @@ __all__ = [
     "OF_OTHERS",
     "OTHER_PRESETS",
     "PASTES",
+    "PLAIN_PASTE",
     "SINGAN",
     "SOURCES",
     "STRONG",
@@ -35,7 +36,8 @@ OTHER_PRESETS = ("smooth", "learned")  # than fast, whose name is left out
 MIXED = "mixed"  # every start scale in turn
 MILDER = "milder"  # of learned: the start scale above the coarsest, of the same network
 CONFINED = ("mask", "background")  # what alone changes, with the preset fast
-PASTES = ("paste", "singan_paste", "variant_paste", "bent_paste")  # objects of the other images: plain, redrawn, of
+PLAIN_PASTE = "paste"
+PASTES = (PLAIN_PASTE, "singan_paste", "variant_paste", "bent_paste")  # objects of the other images: plain, redrawn, of
 # variants; and variants of plain pastes
 OF_OTHERS = (*PASTES, "kin")  # what is made of other images too; kin: a variant whose patches are theirs too
 SOURCES = (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from singan_aug.errors import ConfigError
-from singan_aug.trial.protocol import parse_arm
+from singan_aug.trial.protocol import PLAIN_PASTE, parse_arm
 
 __all__ = [
     "Cells",
@@ -122,15 +122,16 @@ def differences(cells: Cells) -> list[Row]:
 def from_best(cells: Cells, measure: str) -> list[Row]:
     """Of each arm with variants from the best classic one at the same number of images, of those that were measured.
 
-    The best is chosen by the very means that are compared, which flatters it.
+    Plain pastes of other images' objects are classic too. The best is chosen by the very means that are compared, which
+    flatters it.
     """
     rows = []
     for count in sorted({count for _, count in cells}):
-        classic = [arm for arm, at in cells if at == count and parse_arm(arm).source is None]
+        classic = [arm for arm, at in cells if at == count and parse_arm(arm).source in (None, PLAIN_PASTE)]
         if not classic:
             continue
         best = max(classic, key=lambda arm: np.mean(_values(cells[arm, count], measure)))
-        ours = [arm for arm, at in cells if at == count and parse_arm(arm).source is not None]
+        ours = [arm for arm, at in cells if at == count and parse_arm(arm).source not in (None, PLAIN_PASTE)]
         rows += [difference(cells, measure, arm, best, count) for arm in ours]
     return rows
 
