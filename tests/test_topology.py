@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from benchmarks.topology import cl_dice, topology
 from singan_aug.fitting import fit
 from singan_aug.images import Pixels
-from singan_aug.presets import fast, smooth
+from singan_aug.presets import fast, learned, smooth
 from singan_aug.pyramid import trace
 from singan_aug.pyramid.sizes import DEFAULT_START
 from tests.conftest import make_photo
@@ -58,7 +59,11 @@ def _membranes(side: int = 160, cells: int = 30) -> tuple[Pixels, np.ndarray]:
     return np.where(walls, 40 + texture // 8, 150 + texture // 4).astype(np.uint8), walls
 
 
-@pytest.mark.parametrize(("make", "least_cells", "least_cl_dice"), [(fast, 0.9, 0.7), (smooth, 0.95, 0.8)])
+@pytest.mark.parametrize(
+    ("make", "least_cells", "least_cl_dice"),
+    [(fast, 0.9, 0.7), (smooth, 0.95, 0.8), (partial(learned, steps_coarsest=2), 0.9, 0.7)],
+    ids=["fast", "smooth", "learned"],
+)
 def test_the_default_start_keeps_thin_structures_whole(make: Any, least_cells: float, least_cl_dice: float) -> None:
     image, walls = _membranes()
     pyramid, source = fit(image, make(), mask=walls), topology(walls)
