@@ -155,7 +155,10 @@ CONFINED_ARMS = ("mask_coarse", "background_coarse")
 VESSELS_LONG = replace(  # 300 steps were too few: 1000 give 5 points of Dice more, on training images
     VESSELS,
     name="vessels-long",
-    arms=(*CLASSIC, *(f"turns_affine+{source}" for source in ("fine", "smooth_fine", *LEARNED[:2], "background_coarse"))),
+    arms=(
+        *CLASSIC,
+        *(f"turns_affine+{source}" for source in ("fine", "smooth_fine", *LEARNED[:2], "background_coarse")),
+    ),
     seeds=1,
     steps=600,
     learning_rate=3e-2,
