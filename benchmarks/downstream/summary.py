@@ -22,6 +22,7 @@ ARM_TEXT = {
     "turns_elastic": "elastic deformation",
     "turns_affine": "flips, affine, colour",
     "rand": "RandAugment",
+    "none+fine": "`fast` from fine",
 }
 
 
@@ -89,6 +90,15 @@ FINDINGS = (
             Gain("membranes", "none+coarse", "none", 2),
             Gain("membranes", "turns", "none", 2),
             Gain("membranes", "turns+smooth_coarse", "turns", 2),
+        ),
+    ),
+    Finding(
+        "surfaces and textures (steel): classes, a pretrained network",
+        "2 of each class",
+        "**yes**: preset `learned`, start scale coarse, no crops",
+        (
+            Gain("defects-learned", "none+learned_coarse", "none", 2),
+            Gain("defects-learned", "none+learned_coarse", "none+fine", 2),
         ),
     ),
     Finding(
