@@ -232,10 +232,10 @@ def test_blending_makes_a_seam_in_a_gradient_fainter() -> None:
     origin = _identity(scale.size)
     origin[1, :, 32:] -= 6  # a step of some 12 levels in the middle
     exact = scale._copied(origin[None])
-    blended = scale._image(origin[None])
+    blended = scale.image_at(origin[None])
     steps = [float((image[0, :, :, 32] - image[0, :, :, 31]).abs().mean()) for image in (exact, blended)]
     assert steps[1] < 0.6 * steps[0]
-    torch.testing.assert_close(blended[..., :10], exact[..., :10], rtol=0, atol=1e-5)
+    torch.testing.assert_close(blended[..., :10], exact[..., :10], rtol=0, atol=2e-3)  # a quarter of a level
 
 
 def test_patches_have_a_middle() -> None:

@@ -121,6 +121,20 @@ def test_files_larger_than_their_pyramid_and_turned_by_exif(tmp_path: Path) -> N
         assert variant.getexif().get(0x0112, 1) == 1
 
 
+def test_a_file_larger_than_its_pyramid_is_varied_at_its_own_resolution(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    (tmp_path / "data").mkdir()
+    Image.fromarray(noise // 2 + make_photo(90, 120) // 2).save(tmp_path / "data" / "a.png")
+    _run(tmp_path / "data")
+    variant, source = (
+        np.asarray(Image.open(path)).astype(float)
+        for path in (tmp_path / "out" / "a_v1.png", tmp_path / "data" / "a.png")
+    )
+    roughness = [float(np.abs(np.diff(each, axis=1)).mean()) for each in (variant, source)]
+    assert roughness[0] > 0.9 * roughness[1]  # enlarged from the pyramid's size, most of the noise would be gone
+    assert not np.array_equal(variant, source)
+
+
 def test_grey_files_stay_grey_and_grey_colour_files_stay_colour(tmp_path: Path) -> None:
     grey = make_photo(*SIZE, channels=1)
     (tmp_path / "data").mkdir()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from singan_aug.pyramid.copied import search
 from singan_aug.pyramid.copied.search import _argmin, nearest_nearby, nearest_places, prepared
+from singan_aug.pyramid.copied.search_numba import best_columns
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.sizes import Size
 
@@ -64,6 +65,13 @@ def test_what_is_searched_in_parts_is_found_alike(monkeypatch: pytest.MonkeyPatc
 def test_everything_is_its_own_best_match() -> None:
     known = _descriptors(200, 0)
     assert torch.equal(nearest_places(known, prepared(known), 5e-3), torch.arange(200))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 37, 513])
+def test_compiled_and_by_torch_the_same_is_found(columns: int) -> None:
+    distance, factors = _descriptors(columns, 0) @ torch.ones(6, 50), torch.rand(columns, generator=generator_for("f"))
+    distance = distance.square().T.contiguous()
+    assert torch.equal(best_columns(distance, factors), _argmin(distance * factors))
 
 
 def test_the_least_of_each_row_is_found() -> None:

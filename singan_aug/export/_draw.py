@@ -14,19 +14,18 @@ from singan_aug.errors import LabelError, SinGANAugError
 from singan_aug.export._layout import Carrier
 from singan_aug.export._pictures import about, save_variant
 from singan_aug.export._plan import Exported, Job, Settings
-from singan_aug.images import Pixels, decoded, load_image, quiet_decoding, turn_between, unit_to_pil
+from singan_aug.images import Pixels, decoded, load_image, quiet_decoding, unit_to_pil
 from singan_aug.lookup import Match
-from singan_aug.pyramid import Pyramid, keeps_layout, trace
+from singan_aug.pyramid import Pyramid, keeps_layout
 from singan_aug.pyramid.confine import Confinement
 from singan_aug.pyramid.copied.displacement import layout_start_scale
 from singan_aug.pyramid.noise import derive_seed
-from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.sizes import StartScale, resolve_start_scale
 from singan_aug.pyramid.threads import one_thread
 from singan_aug.store import Fingerprint, Manifest, fingerprint, open_store
 from singan_aug.transforms._finder import WHOLE, Relation
-from singan_aug.transforms._labels import carry_boxes, sample_field
-from singan_aug.transforms._variant import drawn_confined, object_in
+from singan_aug.transforms._labels import carry_boxes
+from singan_aug.transforms._variant import drawn, drawn_confined, object_in
 
 __all__ = ["export_one"]
 
@@ -47,21 +46,20 @@ class _Draw(Carrier):
         self.size, self._manifest, self._identity = (pixels.shape[0], pixels.shape[1]), manifest, identity
         self._start = resolve_start_scale(start_scale, len(pyramid))
         self._kept = keeps_layout(manifest.displacement_px, pyramid.size, self._start)
+        relation = Relation(manifest.key, Match(identity.digest, identity.turn_code, WHOLE, "rgb"))
+        self.image: Tensor  # [C, H, W]
         if confined_to is not None:
-            relation = Relation(manifest.key, Match(identity.digest, identity.turn_code, WHOLE, "rgb"))
             made = drawn_confined(pixels, pyramid, manifest, self._start, seed, relation, *confined_to)
-            self.image: Tensor = made.image  # [C, H, W]
+            self.image = made.image
             self._field = made.field
             return
-        self._traced = trace(pyramid, start_scale=start_scale, seed=seed)
-        turned = turn_between(self._traced.images, manifest.turn_code, identity.turn_code)
-        self.image = resize(turned, self.size, pyramid.config.sizes.resample)[0].clamp(0, 1)
+        self.image, self._find_field = drawn(pixels, pyramid, manifest, self._start, seed, relation, exact=False)
 
     @cached_property
     def _field(self) -> Tensor:
-        if self._traced.origins is not None:
-            own, wanted = self._manifest.turn_code, self._identity.turn_code
-            return sample_field(self._traced.origins[0], self._manifest.scale_sizes[-1], self.size, own, wanted)
+        found = self._find_field()
+        if found is not None:
+            return found
         if not self._kept:
             raise self._refusal("labels of a pyramid that generates pixels", 'fit with the preset "fast"')
         rows, columns = (torch.arange(side, device="cpu") for side in self.size)

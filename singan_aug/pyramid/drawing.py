@@ -12,11 +12,11 @@ from torch import Tensor
 
 from singan_aug._checks import check_count, check_seed
 from singan_aug.errors import ConfigError
-from singan_aug.images import signed_to_bytes, to_unit
+from singan_aug.images import to_unit
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.pictures import rows_as_png
 from singan_aug.pyramid.pyramid import Pyramid
-from singan_aug.pyramid.scale import draw_upwards
+from singan_aug.pyramid.scale import Canvas, draw_upwards
 from singan_aug.pyramid.sizes import Size, StartScale, resolve_start_scale, sizes_for
 from singan_aug.pyramid.threads import one_thread
 
@@ -28,12 +28,23 @@ BATCH_PX = BATCH * 64 * 64  # and pixels of them, on a CPU: what its caches hold
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """Variants, and where each of their pixels comes from."""
+    """Variants, and where each of their pixels comes from. What is asked for is made then, and kept."""
 
-    signed: Tensor  # [n, C, H, W] in about [-1, 1]
+    canvases: tuple[Canvas, ...]  # a few variants each
     origins: Tensor | None  # int64 [n, 2, H, W]: row and column in the source at the pyramid's finest size; None where
     # pixels are generated and none are copied
-    masks: Tensor | None  # int32 [n, H, W]: the pyramid's mask, carried; values out of its `mask_values` alone
+    pyramid: Pyramid
+
+    @cached_property
+    def signed(self) -> Tensor:
+        """[n, C, H, W] in about [-1, 1]."""
+        with torch.no_grad(), one_thread():
+            return _joined([canvas.image for canvas in self.canvases])
+
+    @cached_property
+    def masks(self) -> Tensor | None:
+        """int32 [n, H, W]: the pyramid's mask, carried; values out of its `mask_values` alone."""
+        return None if self.origins is None else self.pyramid.carried_mask(self.origins)
 
     @cached_property
     def images(self) -> Tensor:
@@ -43,7 +54,8 @@ class Traced:
     @cached_property
     def levels(self) -> Tensor:
         """uint8 [n, C, H, W]: the images to 8 bits."""
-        return signed_to_bytes(self.signed)
+        with torch.no_grad(), one_thread():
+            return _joined([canvas.levels for canvas in self.canvases])
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the first variants in a row."""
@@ -94,18 +106,15 @@ def trace(
     own = tuple(scale.size for scale in pyramid.scales)
     sizes = own if size is None else sizes_for(own, size)
     batch = min(BATCH, max(1, BATCH_PX // math.prod(sizes[-1]))) if pyramid.device.type == "cpu" else BATCH
-    images, origins = [], []
-    with one_thread():
-        with torch.no_grad():
-            for first in range(0, variants, batch):
-                generators = [generator_for(seed, i) for i in range(first, min(first + batch, variants))]
-                canvas = draw_upwards(pyramid.scales[start:], sizes[start:], generators)
-                images.append(canvas.image)
-                if canvas.origin is not None:
-                    origins.append(canvas.origin)
-        traced = _joined(origins) if origins else None
-        masks = None if traced is None else pyramid.carried_mask(traced)
-        return Traced(_joined(images), traced, masks)
+    canvases, origins = [], []
+    with torch.no_grad(), one_thread():
+        for first in range(0, variants, batch):
+            generators = [generator_for(seed, i) for i in range(first, min(first + batch, variants))]
+            canvas = draw_upwards(pyramid.scales[start:], sizes[start:], generators)
+            canvases.append(canvas)
+            if canvas.origin is not None:
+                origins.append(canvas.origin)
+        return Traced(tuple(canvases), _joined(origins) if origins else None, pyramid)
 
 
 def _joined(batches: list[Tensor]) -> Tensor:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from singan_aug.images import signed_to_bytes
 from singan_aug.pyramid.sizes import Size
 
 __all__ = ["Canvas", "Scale", "draw_upwards"]
 
 
-@dataclass(frozen=True, eq=False)
 class Canvas:
     """A draw under way, at the size of the scale that made it."""
 
     image: Tensor  # [N, C, h, w] in about [-1, 1]
-    origin: Tensor | None = None  # [N, 2, h, w] int64: row and column in the source, where pixels were copied from it
+    origin: Tensor | None  # [N, 2, h, w] int64: row and column in the source, where pixels were copied from it
+
+    def __init__(self, image: Tensor, origin: Tensor | None = None) -> None:
+        self.image, self.origin = image, origin
+
+    @property
+    def levels(self) -> Tensor:
+        """uint8 [N, C, h, w]: the image to 8 bits."""
+        return signed_to_bytes(self.image)
 
 
 class Scale(ABC):

@@ -16,7 +16,16 @@ from singan_aug.errors import LabelError
 from singan_aug.images import turn_between
 from singan_aug.pyramid.sizes import Size
 
-__all__ = ["LOST_PX", "boxes_of", "carry_boxes", "carry_keypoints", "carry_mask", "object_of_masks", "sample_field"]
+__all__ = [
+    "LOST_PX",
+    "boxes_of",
+    "carry_boxes",
+    "carry_keypoints",
+    "carry_mask",
+    "object_of_masks",
+    "sample_field",
+    "turned_origins",
+]
 
 LOST_PX = -10_000.0  # x and y of a point that is not to be seen: padding will not bring it back into the image
 POINT_TOLERANCE_PX = 3.0  # further from a keypoint no pixel stands for it
@@ -34,6 +43,18 @@ def sample_field(
 
     Where the sample has more pixels than the draw, pieces stay pieces, and their edges run aslant, not in steps.
     """
+    turned, own_size = turned_origins(origins, source_size, own_code, wanted_code)
+    if size != tuple(turned.shape[1:]) and size[0] >= turned.shape[1] and size[1] >= turned.shape[2]:
+        from singan_aug.pyramid.copied.enlarging_numba import enlarged  # numba is not imported before it is needed
+
+        return enlarged(turned, own_size, size)
+    return torch.stack([_spread(turned[axis], axis, own_size[axis], size) for axis in (0, 1)])
+
+
+def turned_origins(origins: Tensor, source_size: Size, own_code: int, wanted_code: int) -> tuple[Tensor, Size]:
+    """Origins as `sample_field` takes them, turned as the sample is, and the size of the source that is turned so."""
+    if own_code == wanted_code:
+        return origins, source_size
     height, width = source_size
     places = torch.arange(height * width, device=origins.device).reshape(height, width)
     turned_places = turn_between(places, own_code, wanted_code)
@@ -41,14 +62,7 @@ def sample_field(
     moved_to[turned_places.flatten()] = torch.arange(height * width, device=origins.device)
     turned = moved_to[turn_between(origins[0] * width + origins[1], own_code, wanted_code)]
     own_height, own_width = turned_places.shape
-    if size != tuple(turned.shape) and size[0] >= turned.shape[0] and size[1] >= turned.shape[1]:
-        from singan_aug.pyramid.copied.enlarging_numba import enlarged  # numba is not imported before it is needed
-
-        moved = torch.stack([turned // own_width, turned % own_width])
-        return enlarged(moved, (own_height, own_width), size)
-    rows = _spread(turned // own_width, 0, own_height, size)
-    columns = _spread(turned % own_width, 1, own_width, size)
-    return torch.stack([rows, columns])
+    return torch.stack([turned // own_width, turned % own_width]), (own_height, own_width)
 
 
 def _spread(

@@ -18,7 +18,7 @@ from singan_aug.pyramid.drawing import Traced
 from singan_aug.pyramid.resample import resize
 from singan_aug.store import Manifest
 from singan_aug.transforms._finder import Relation
-from singan_aug.transforms._labels import carry_mask, sample_field
+from singan_aug.transforms._labels import carry_mask, sample_field, turned_origins
 
 __all__ = ["Variant", "as_held", "drawn", "drawn_confined", "follow", "object_in"]
 
@@ -73,16 +73,36 @@ def drawn(
     if not known or size[0] * size[1] <= pyramid.size[0] * pyramid.size[1]:
         held = as_held(traced.images[0] if exact or not as_drawn else traced.levels[0], own_code, relation, pixels)
         return held, find_field if known else lambda: None
+    if not exact:
+        sharp_levels = _redrawn(traced, pyramid, own_code, relation, pixels)
+        if sharp_levels is not None:
+            return sharp_levels, find_field
     field = find_field()
     sharp = carry_mask(pixels_to_unit(pixels).to(field.device), field)
     return (sharp[:3] + _blended(traced, pyramid, own_code, relation, pixels)).clamp(0.0, 1.0), lambda: field
 
 
-def _blended(traced: Traced, pyramid: Pyramid, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
-    """[C, H, W]: what blending over seams has changed, which is smooth, at the size of `pixels`."""
+def _redrawn(traced: Traced, pyramid: Pyramid, own_code: int, relation: Relation, pixels: Pixels) -> Tensor | None:
+    """uint8 [C, H, W]: a draw at an image's own size; None unless that is larger both ways, or equal."""
+    from singan_aug.pyramid.copied.enlarging_numba import redrawn  # numba is not imported before it is needed
+
     assert traced.origins is not None
-    change = traced.images[0] - carry_mask(reconstruct(pyramid)[0], traced.origins[0])
-    return as_held((1.0 + change) / 2, own_code, relation, pixels)[:3] * 2 - 1.0
+    origins, source_size = turned_origins(traced.origins[0], pyramid.size, own_code, relation.match.turn_code)
+    if pixels.shape[0] < origins.shape[1] or pixels.shape[1] < origins.shape[2]:
+        return None
+    change = turn_between(_change(traced, pyramid), own_code, relation.match.turn_code)
+    return redrawn(origins, source_size, pixels, _recoloured(change, relation)[: min(3, pixels.shape[2])])
+
+
+def _change(traced: Traced, pyramid: Pyramid) -> Tensor:
+    """[C, h, w]: what blending over seams has changed, which is smooth."""
+    assert traced.origins is not None
+    return traced.images[0] - carry_mask(reconstruct(pyramid)[0], traced.origins[0])
+
+
+def _blended(traced: Traced, pyramid: Pyramid, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
+    """[C, H, W]: the same at the size of `pixels`."""
+    return as_held((1.0 + _change(traced, pyramid)) / 2, own_code, relation, pixels)[:3] * 2 - 1.0
 
 
 def drawn_confined(
@@ -136,9 +156,14 @@ def as_held(drawn: Tensor, own_code: int, relation: Relation, pixels: Pixels) ->
     image, size = image[..., rows, columns], (pixels.shape[0], pixels.shape[1])
     if image.shape[-2:] != size:
         image = resize(to_unit_channels(image)[None], size, "bicubic")[0].clamp(0.0, 1.0)
-    if match.colours == "rgb" or len(image) < 3:
+    return _recoloured(image, relation)
+
+
+def _recoloured(image: Tensor, relation: Relation) -> Tensor:
+    """[C, H, W] in the colours of the pipeline's image."""
+    if relation.match.colours == "rgb" or len(image) < 3:
         return image
-    if match.colours == "grey":
+    if relation.match.colours == "grey":
         return to_grey(to_unit_channels(image)[:3])
     return image[[2, 1, 0, *range(3, len(image))]]
 

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from singan_aug.config import Copied
+from singan_aug.images import signed_to_bytes
 from singan_aug.pyramid.copied.coordinates import FAR, MARGIN
 from singan_aug.pyramid.copied.drift import drifted
 from singan_aug.pyramid.copied.search import nearest_nearby, nearest_places, prepared
@@ -57,6 +58,25 @@ class SourceLevels:
         if index not in self._made:
             self._made[index] = resize(self._source, self._sizes[index], self._resample)
         return self._made[index]
+
+
+class CopiedCanvas(Canvas):
+    """A canvas that copies from the source of a scale; its image is made when it is asked for."""
+
+    origin: Tensor
+
+    def __init__(self, scale: CopiedScale, origin: Tensor) -> None:
+        self._scale, self.origin = scale, origin
+
+    @cached_property
+    def image(self) -> Tensor:  # type: ignore[override]
+        """As the scale copies it."""
+        return self._scale.image_at(self.origin)
+
+    @cached_property
+    def levels(self) -> Tensor:
+        """The same to 8 bits."""
+        return self._scale.levels_at(self.origin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,20 +136,14 @@ class CopiedScale(Scale):
         return F.pad(described, (0, 0, MARGIN, MARGIN, MARGIN, 3 * MARGIN + 1), value=FAR).bfloat16()
 
     @cached_property
-    def _colours(self) -> Tensor:
-        """All that is copied: the source, and where seams are blended its low frequencies and those of these."""
-        if not self.blend_px:
-            return self._pixels
-        low = self._steps.low_frequencies(self.source[:, :3], self.blend_px)
-        packed: Tensor = self._steps.packed_colours(self.source, low, self._steps.low_frequencies(low, self.blend_px))
-        return packed
+    def _pixels(self) -> Any:
+        """The source, as it is copied."""
+        return self._steps.packed_pixels(self.source)
 
     @cached_property
-    def _pixels(self) -> Tensor:
-        """The source alone, as it is copied."""
-        none = self.source[:, :0]
-        packed: Tensor = self._steps.packed_colours(self.source, none, none)
-        return packed
+    def _blendable(self) -> Any:
+        """The source, as it is copied where seams are blended."""
+        return self._steps.blendable(self.source, self.blend_px)
 
     def draw(self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator]) -> Canvas:
         """Shift regions of the source where the draw starts; elsewhere follow the coordinates from below.
@@ -151,7 +165,7 @@ class CopiedScale(Scale):
                     origin = drifted(origin, self.size, drift_px, generators)
                     seen = self._copied(origin)
                 origin = self.improved(seen, origin)
-        return Canvas(self._image(origin), origin)
+        return CopiedCanvas(self, origin)
 
     def typical_origin(self, generators: Sequence[torch.Generator]) -> Tensor:
         """int64 [2, *self.size]: of a draw that starts here and moves pixels as far as most do.
@@ -204,14 +218,20 @@ class CopiedScale(Scale):
         return self.described.flatten(0, 1).index_select(0, places.flatten()).float().view(*places.shape, -1)
 
     def _copied(self, origin: Tensor) -> Tensor:
-        pixels: Tensor = self._steps.copied(origin, self._pixels, self.source.shape[1])
+        pixels: Tensor = self._steps.copied(origin, self._pixels)
         return pixels
 
-    def _image(self, origin: Tensor) -> Tensor:
-        if not self.blend_px:
-            return self._copied(origin)
-        pixels: Tensor = self._steps.blended(origin, self._colours, self.source.shape[1], self.blend_px)
+    def image_at(self, origin: Tensor) -> Tensor:
+        """[N, C, h, w] in about [-1, 1]: what is copied from these coordinates, seams blended."""
+        pixels: Tensor = self._steps.blended(origin, self._blendable) if self.blend_px else self._copied(origin)
         return pixels
+
+    def levels_at(self, origin: Tensor) -> Tensor:
+        """uint8 [N, C, h, w]: the same to 8 bits."""
+        if not self.blend_px:
+            return signed_to_bytes(self._copied(origin))
+        levels: Tensor = self._steps.blended_levels(origin, self._blendable)
+        return levels
 
     def improved(
         self,

@@ -36,10 +36,10 @@ def nearest_places(
     step = max(1, PAIRS_AT_ONCE // len(known))
     if len(wanted) <= step:
         distance = _distances(wanted, known)
-        return _argmin(distance.mul_(_scarcity(distance.amin(0), completeness, used)))
+        return _best(distance, _scarcity(distance.amin(0), completeness, used))
     least = torch.stack([part.amin(0) for part in _in_parts(wanted, known, step)]).amin(0)
     scarcity = _scarcity(least, completeness, used)
-    return torch.cat([_argmin(part.mul_(scarcity)) for part in _in_parts(wanted, known, step)])
+    return torch.cat([_best(part, scarcity) for part in _in_parts(wanted, known, step)])
 
 
 def nearest_nearby(
@@ -110,6 +110,15 @@ def _scarcity(least: Tensor, completeness: float, used: Tensor | None) -> Tensor
     if used is not None:
         least = least.index_fill(0, used, 0.0)
     return 1 / (completeness + least)
+
+
+def _best(distance: Tensor, factors: Tensor) -> Tensor:
+    """[A]: the column of the least product of each row of [A, B] with the factors, [B]."""
+    if distance.device.type != "cpu":
+        return _argmin(distance.mul_(factors))
+    from singan_aug.pyramid.copied.search_numba import best_columns  # numba is not imported before it is needed
+
+    return best_columns(distance, factors)
 
 
 def _argmin(distance: Tensor) -> Tensor:

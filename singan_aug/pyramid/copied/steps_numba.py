@@ -1,6 +1,6 @@
 """The steps of a draw from a pyramid of patches, compiled for the CPU: as steps_torch.py, several times as fast.
 
-Rounding aside both modules give the same. Whoever changes coordinates.py touches this file too (see compiled.py).
+Rounding aside both modules give the same. Blending and improving are in modules of their own.
 """
 
 from __future__ import annotations
@@ -9,34 +9,39 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from singan_aug.compiled import exact, summing
-from singan_aug.pyramid.copied.blending_numba import blended, low_frequencies
-from singan_aug.pyramid.copied.coordinates import MARGIN, STEPS
+from singan_aug.pyramid.copied.blending_numba import (
+    Blendable,
+    blendable,
+    blended,
+    blended_levels,
+    low_frequencies,
+)
+from singan_aug.pyramid.copied.improving_numba import improved, packed_basis
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.sizes import Size
 
 __all__ = [
+    "Blendable",
+    "blendable",
     "blended",
+    "blended_levels",
     "copied",
     "followed",
     "improved",
     "low_frequencies",
     "packed_basis",
-    "packed_colours",
+    "packed_pixels",
     "placed",
     "resized",
 ]
 
 Floats = NDArray[np.float32]
-Halves = NDArray[np.int16]  # the bits of bfloat16
 Places = NDArray[np.int64]
 
-LANES = 16  # floats in the widest register: rows of patches are padded to a multiple of it
-ONWARD = np.array(STEPS)
 ZERO, HALF = np.float32(0), np.float32(0.5)
 
 
@@ -55,22 +60,6 @@ def followed(origin: Tensor, below: Size, own: Size, size: Size) -> Tensor:
     return torch.from_numpy(made)
 
 
-def packed_basis(basis: Tensor) -> Tensor:
-    """[D, C, p, p] as [D, p, R]: rows of patches as they lie in memory channels last, R padded to the registers."""
-    rows = basis.permute(0, 2, 3, 1).flatten(2) / basis.shape[-1]
-    return F.pad(rows, (0, -rows.shape[2] % LANES)).contiguous()
-
-
-def improved(seen: Tensor, origin: Tensor, described: Tensor, basis: Tensor, tolerance: float) -> Tensor:
-    """As steps_torch.improved."""
-    where = origin.contiguous().numpy()
-    active = _at_seams(where)
-    patches = torch.from_numpy(_patches(_channels_last(seen), active, basis.shape[1], basis.shape[2]))
-    wanted = F.linear(patches, basis.flatten(1)).numpy()
-    halves = described.view(torch.int16).numpy()
-    return torch.from_numpy(_better(where, active, wanted, halves, np.float32(tolerance)))
-
-
 def resized(image: Tensor, size: Size, how: str) -> Tensor:
     """As steps_torch.resized."""
     if tuple(image.shape[2:]) == size:
@@ -80,15 +69,16 @@ def resized(image: Tensor, size: Size, how: str) -> Tensor:
     return torch.from_numpy(made).movedim(-1, 1)
 
 
-def packed_colours(source: Tensor, low: Tensor, lower: Tensor) -> Tensor:
-    """[h', w', C + 2 C']: all that is copied of a place side by side."""
-    return torch.cat([source[0], low[0], lower[0]]).movedim(0, -1).contiguous()
+def packed_pixels(source: Tensor) -> Floats:
+    """[1, C, h', w'] as [h', w', C]: what is copied of a place side by side."""
+    packed: Floats = _channels_last(source)[0]
+    return packed
 
 
-def copied(origin: Tensor, colours: Tensor, channels: int) -> Tensor:
+def copied(origin: Tensor, pixels: Floats) -> Tensor:
     """As steps_torch.copied."""
-    made = np.empty((len(origin), *origin.shape[2:], channels), np.float32)
-    _copied(origin.contiguous().numpy(), colours.numpy(), made)
+    made = np.empty((len(origin), *origin.shape[2:], pixels.shape[2]), np.float32)
+    _copied(origin.contiguous().numpy(), pixels, made)
     return torch.from_numpy(made).movedim(-1, 1)
 
 
@@ -158,94 +148,6 @@ def _followed(
                 made[s, 1, i, j] = min(max(int(np.rint(column)), 0), width - 1)
 
 
-@exact
-def _at_seams(origin: Places) -> Places:
-    """[A, 3]: sample, row and column of each pixel beside which another piece begins."""
-    n, _, h, w = origin.shape
-    active = np.empty((n * h * w, 3), np.int64)
-    ends = np.empty((h, w), np.bool_)
-    count = 0
-    for s in range(n):
-        ends[:] = False
-        for i in range(h):
-            rows, columns, own = origin[s, 0, i], origin[s, 1, i], ends[i]
-            if i + 1 < h:
-                rows_below, columns_below, below = origin[s, 0, i + 1], origin[s, 1, i + 1], ends[i + 1]
-                for j in range(w):
-                    apart = (rows_below[j] - rows[j] != 1) | (columns_below[j] != columns[j])
-                    own[j] |= apart
-                    below[j] |= apart
-            for j in range(w - 1):
-                apart = (rows[j + 1] != rows[j]) | (columns[j + 1] - columns[j] != 1)
-                own[j] |= apart
-                own[j + 1] |= apart
-        for i in range(h):
-            for j in range(w):
-                if ends[i, j]:
-                    active[count, 0], active[count, 1], active[count, 2] = s, i, j
-                    count += 1
-    return active[:count]
-
-
-@exact
-def _patches(seen: Floats, active: Places, side: int, run: int) -> Floats:
-    """[A, side * run]: the patch around each of these pixels, edges repeated, as `packed_basis` has it."""
-    _, h, w, channels = seen.shape
-    radius, length = side // 2, side * channels
-    patches = np.zeros((len(active), side * run), np.float32)
-    for a in range(len(active)):
-        s, i, j = active[a, 0], active[a, 1], active[a, 2]
-        inside = radius <= j < w - radius
-        for y in range(side):
-            row, made = seen[s, min(max(i + y - radius, 0), h - 1)], patches[a, y * run : y * run + length]
-            if inside:
-                flat, first = row.reshape(-1), (j - radius) * channels
-                for k in range(length):
-                    made[k] = flat[first + k]
-            else:
-                for x in range(side):
-                    for c in range(channels):
-                        made[x * channels + c] = row[min(max(j + x - radius, 0), w - 1), c]
-    return patches
-
-
-@summing
-def _distance(described: Halves, row: int, column: int, wanted: Floats) -> np.float32:
-    found = described[row + MARGIN, column + MARGIN]
-    total = ZERO
-    for d in range(len(wanted)):
-        value = np.int32(np.int32(found[d]) << 16).view(np.float32)  # a bfloat16 is the upper half of a float
-        total += (value - wanted[d]) ** 2
-    return total
-
-
-@summing
-def _better(origin: Places, active: Places, wanted: Floats, described: Halves, tolerance: np.float32) -> Places:
-    """Coordinates where those of the active pixels are the best that their neighbours lead to."""
-    h, w = origin.shape[2:]
-    height, width = described.shape[0] - 4 * MARGIN - 1, described.shape[1] - 2 * MARGIN
-    made = origin.copy()
-    for a in range(len(active)):
-        s, i, j = active[a]
-        own_row, own_column = origin[s, 0, i, j], origin[s, 1, i, j]
-        best = _distance(described, own_row, own_column, wanted[a])
-        if best <= tolerance:
-            continue
-        for step in range(len(ONWARD)):
-            y, x = i - ONWARD[step, 0], j - ONWARD[step, 1]
-            if y < 0 or x < 0 or y >= h or x >= w:
-                continue
-            row, column = origin[s, 0, y, x] + ONWARD[step, 0], origin[s, 1, y, x] + ONWARD[step, 1]
-            if row < 0 or column < 0 or row >= height or column >= width or (row == own_row and column == own_column):
-                continue
-            distance = _distance(described, row, column, wanted[a])
-            if distance < best:
-                best = distance
-                made[s, 0, i, j] = row
-                made[s, 1, i, j] = column
-    return made
-
-
 @summing
 def _resized(image: Floats, top: Places, down: Floats, left: Places, across: Floats, made: Floats) -> None:
     n, h, w, channels = made.shape
@@ -269,11 +171,24 @@ def _resized(image: Floats, top: Places, down: Floats, left: Places, across: Flo
 
 
 @exact
-def _copied(origin: Places, colours: Floats, made: Floats) -> None:
+def _copied(origin: Places, pixels: Floats, made: Floats) -> None:
     n, h, w, channels = made.shape
+    flat, places = pixels.reshape(-1), np.empty(w, np.uint32)
     for s in range(n):
         for i in range(h):
+            rows, columns = origin[s, 0, i], origin[s, 1, i]
             for j in range(w):
-                found = colours[origin[s, 0, i, j], origin[s, 1, i, j]]
-                for c in range(channels):
-                    made[s, i, j, c] = found[c]
+                places[j] = rows[j] * pixels.shape[1] + columns[j]
+            if channels == 3:  # several times as fast as what follows
+                row = made[s, i].reshape(-1)
+                for j in range(w):
+                    at = 3 * places[j]
+                    row[3 * j], row[3 * j + 1], row[3 * j + 2] = (
+                        flat[at],
+                        flat[at + np.uint32(1)],
+                        flat[at + np.uint32(2)],
+                    )
+            else:
+                for j in range(w):
+                    for c in range(channels):
+                        made[s, i, j, c] = pixels[rows[j], columns[j], c]

@@ -6,24 +6,32 @@ low frequencies wider than high ones, Burt & Adelson 1983.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from singan_aug.images import signed_to_bytes
 from singan_aug.pyramid.copied.coordinates import MARGIN, SEAM_LIMIT, STEPS
+from singan_aug.pyramid.copied.sampling import phases, sampled_places
 from singan_aug.pyramid.resample import blur, resize
 from singan_aug.pyramid.sizes import Size
 
 __all__ = [
+    "Blendable",
+    "blendable",
     "blended",
+    "blended_levels",
     "copied",
     "describe",
     "followed",
     "improved",
     "inside",
     "packed_basis",
+    "packed_pixels",
     "placed",
     "seams",
     "spread",
@@ -103,38 +111,66 @@ def resized(image: Tensor, size: Size, how: str) -> Tensor:
     return resize(image, size, how)
 
 
-def packed_colours(
-    source: Tensor,  # [1, C, h', w'] in [-1, 1]
-    low: Tensor,  # [1, C', h', w'], C' = 3 at most: the low frequencies of its colours
-    lower: Tensor,  # the same, blurred once more
-) -> Tensor:
-    """[1, C + 2 C', h', w']: all that is copied; C' is 0 where nothing is blended."""
-    return torch.cat([source, low, lower], 1)
+@dataclass(frozen=True, eq=False)
+class Blendable:
+    """A source, as `blended` takes it."""
+
+    pixels: Tensor  # [1, C, h', w'] in [-1, 1]
+    low: Tensor  # [1, C', h', w'], C' = 3 at most: the low frequencies of its colours
+    lower: Tensor  # the same, blurred once more
+    blend_px: float
+
+
+def packed_pixels(source: Tensor) -> Tensor:
+    """[1, C, h', w'] as `copied` takes it."""
+    return source
 
 
 def copied(
     origin: Tensor,  # [N, 2, h, w]
-    colours: Tensor,  # from `packed_colours`
-    channels: int,  # of these the first, which are the source's
+    pixels: Tensor,  # from `packed_pixels`
 ) -> Tensor:
-    """[N, channels, h, w]: the pixels at `origin`."""
-    places = origin[:, 0] * colours.shape[3] + origin[:, 1]
-    pixels = colours[0, :channels].flatten(1).index_select(1, places.flatten())
-    return pixels.view(-1, *places.shape).transpose(0, 1)
+    """[N, C, h, w]: the pixels at `origin`."""
+    places = origin[:, 0] * pixels.shape[3] + origin[:, 1]
+    found = pixels[0].flatten(1).index_select(1, places.flatten())
+    return found.view(-1, *places.shape).transpose(0, 1)
 
 
-def blended(origin: Tensor, colours: Tensor, channels: int, blend_px: float) -> Tensor:
-    """As `copied`, with the low frequencies of neighbouring pieces blended over `blend_px`; a mask is left as it is.
+def blendable(source: Tensor, blend_px: float) -> Blendable:
+    """Of a source, [1, C, h', w'], all that is blended; over `blend_px`, above 0."""
+    low = low_frequencies(source[:, :3], blend_px)
+    return Blendable(source, low, low_frequencies(low, blend_px), blend_px)
 
-    Inside a piece both terms of the step are the same and nothing changes. Across the edge of an object the step is
-    large and meant to be: it is kept.
+
+def blended(origin: Tensor, source: Blendable) -> Tensor:
+    """As `copied`, with the low frequencies of neighbouring pieces blended; a mask is left as it is.
+
+    Inside a piece both terms of the step are about the same and hardly anything changes. Across the edge of an object
+    the step is large and meant to be: it is kept. What is blended is smooth already, so it is looked at in steps of
+    some pixels.
     """
-    image, low, lower = copied(origin, colours, colours.shape[1]).tensor_split(
-        (channels, (channels + colours.shape[1]) // 2), 1
-    )
-    step = blur(low, blend_px) - lower
+    down, right = (_blurring(side, source.blend_px, origin.device) for side in origin.shape[2:])
+    sampled = copied(origin.index_select(2, down[0]).index_select(3, right[0]), source.low)
+    step = down[1] @ sampled @ right[1].T - copied(origin, source.lower)
     step = step * torch.exp(-((step.abs().amax(1, keepdim=True) / SEAM_LIMIT) ** 2))
-    return torch.cat([image[:, : low.shape[1]] + step, image[:, low.shape[1] :]], dim=1)
+    image = copied(origin, source.pixels)
+    return torch.cat([image[:, : step.shape[1]] + step, image[:, step.shape[1] :]], dim=1)
+
+
+def blended_levels(origin: Tensor, source: Blendable) -> Tensor:
+    """The same as uint8."""
+    return signed_to_bytes(blended(origin, source))
+
+
+@lru_cache(maxsize=64)
+def _blurring(side: int, sigma_px: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Along an axis: the sampled places, [G], and what they are multiplied with, [side, G]."""
+    places, weights = sampled_places(side, sigma_px), phases(sigma_px)
+    apart, count = weights.shape
+    matrix = np.zeros((side, len(places) + 1), np.float32)
+    for x in range(side):
+        matrix[x, x // apart : x // apart + count] = weights[x % apart, : len(places) + 1 - x // apart]
+    return torch.from_numpy(places).to(device), torch.from_numpy(matrix[:, :-1].copy()).to(device)
 
 
 def low_frequencies(
