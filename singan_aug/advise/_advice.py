@@ -127,7 +127,10 @@ def _bother(sight: Sight) -> tuple[bool, str]:
     if shown == "fixed" and count <= FEW_A_CLASS:
         return True, "+16 points with 5 images a class, +9 with 10, +3 with 25, alone (downstream.md: digits)"
     if shown == "surfaces" and count <= FEW_SURFACES:
-        return True, "+1 to +3 points where flips and crops harm; nothing on top of these (downstream.md: defects)"
+        return True, (
+            "+1 to +4 points where flips and crops harm; nothing on top of these "
+            "(downstream.md: defects, defects-learned)"
+        )
     if shown in ("fixed", "surfaces"):
         return (
             False,
@@ -144,7 +147,10 @@ def _bother(sight: Sight) -> tuple[bool, str]:
 _WHY_PRESET: dict[Composition, str] = {
     "fixed": "strokes bend instead of being cut: 4 points on digits (downstream.md: digits, digits-fast)",
     "thin structures": "walls and vessels stay whole from the finest scale (benchmarks.md: topology)",
-    "surfaces": "the default; measured on steel (downstream.md: defects)",
+    "surfaces": (
+        'the default; with 2 images of each class `learned` from "coarse" gained 2 points more on steel, for a second '
+        "an image (downstream.md: defects, defects-learned)"
+    ),
     "objects": "the default; measured on horses and photos (downstream.md)",
 }
 
