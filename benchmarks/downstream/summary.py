@@ -83,13 +83,22 @@ FINDINGS = (
         ),
     ),
     Finding(
-        "masks of thin structures (membranes, vessels)",
+        "masks of thin structures (cell membranes)",
         "2",
         "no: flips and quarter turns instead",
         (
             Gain("membranes", "none+coarse", "none", 2),
             Gain("membranes", "turns", "none", 2),
             Gain("membranes", "turns+smooth_coarse", "turns", 2),
+        ),
+    ),
+    Finding(
+        "masks of thin structures (vessels of the eye)",
+        "2",
+        "no: flips, affine and colour changes instead",
+        (
+            Gain("vessels-long", "turns_affine", "none", 2),
+            Gain("vessels-long", "turns_affine+fine", "turns_affine", 2),
         ),
     ),
     Finding(
