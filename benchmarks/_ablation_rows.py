@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._arms import ARMS, QUESTIONS
+from benchmarks._arms import ARMS, BASES, QUESTIONS
 from benchmarks._result import Row, spread
 from singan_aug.trial.statistics import paired
 
@@ -99,7 +99,7 @@ def rows_of(cells: Sequence[Row]) -> list[Row]:
                 rows += [row for label, arm in own.items() for row in _gradients(arms, label, arm)]
             if question == "noise":
                 rows += _gains(arms)
-    for base in ("learned", "stack"):
+    for base in BASES:
         rows += _unfrozen(Arms.of(cells, [base]), base)
     return rows
 

@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks._questions import NAMES
 from benchmarks._result import Row
 
 __all__ = ["STYLE", "draw_all"]
@@ -149,10 +150,10 @@ def _unfrozen(results: Results) -> Figure | None:
         return None
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     axes = figure.subplots()
-    for base, label in {"learned": "one generated scale", "stack": "three generated scales"}.items():
+    for base in dict.fromkeys(row["arm"] for row in rows):
         own = [row for row in rows if row["arm"] == base]
         x, y = [row["diversity"] for row in own], [row["sifid"] for row in own]
-        axes.semilogy(x, y, "o-", label=label)
+        axes.semilogy(x, y, "o-", label=NAMES[base])
         for row, place in zip(own, zip(x, y, strict=True), strict=True):
             axes.annotate(f"{row['start_scale']}", place, textcoords="offset points", xytext=(4, -9))
     _label(axes, "diversity per pixel", "SIFID, by start scale")

@@ -27,8 +27,8 @@ from benchmarks._ablation_rows import rows_of
 from benchmarks._arms import ARMS, FINEST_PX, QUESTIONS, STEPS, Arm, config_of
 from benchmarks._photos import images_in, opened, unit, variants_of
 from benchmarks._result import Row, say, write
-from benchmarks._stack import Trained, fit_stack, own_parts
-from singan_aug import Pyramid
+from benchmarks._stack import Parts, Trained, fit_stack, own_parts
+from singan_aug import Pyramid, fit
 from singan_aug.errors import FitDivergedError, SinGANAugError
 from singan_aug.metrics import InceptionStem, KnownPatches, incoherence, pixel_diversity, sifid
 from singan_aug.pyramid.resample import resize
@@ -163,7 +163,10 @@ def _fit_sec(arm: str, photo: Photo, steps: int) -> float:
 
 
 def _fitted(arm: Arm, photo: Photo, *, seed: int, steps: int) -> tuple[Pyramid, Trained]:
-    return fit_stack(photo.image, config_of(arm, seed=seed, steps=steps), arm.parts)
+    config = config_of(arm, seed=seed, steps=steps)
+    if arm.preset and arm.parts == Parts():
+        return fit(photo.image, config), Trained(())  # crops and the milder start included
+    return fit_stack(photo.image, config, arm.parts)
 
 
 def _cell(name: str, photo: Photo, seed: int, first_seed: int, work: Work, stem: InceptionStem) -> Row:
