@@ -36,6 +36,7 @@ from singan_aug.pyramid.resample import resize
 PHOTO_SEEDS, FIT_SEEDS = 10_000, 100  # how far apart the seeds of draws are
 SCORED, DIVERSE, SEARCHED = 3, 8, 2  # draws for SIFID, for diversity, for incoherence
 SHORT, REPEATS = 8, 2  # steps of a fit that tells what one costs, and how often; the least of these counts
+SHORT_OF_PRESET = 40  # whose steps are cheap beside all else that a fit does
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ def _calibrate(name: str, photo: Photo, work: Work) -> None:
     arm = ARMS[name]
     if name in work.ratios:
         return
-    ratio = 1.0
+    ratio, short = 1.0, SHORT_OF_PRESET if arm.preset else SHORT
     if arm.short is not None:
         _calibrate(arm.short, photo, work)
         ratio = work.ratios[arm.short]
@@ -143,8 +144,8 @@ def _calibrate(name: str, photo: Photo, work: Work) -> None:
                 *(
                     (
                         _fit_sec(arm.base, photo, 1),
-                        _fit_sec(arm.base, photo, 1 + SHORT),
-                        _fit_sec(name, photo, 1 + SHORT),
+                        _fit_sec(arm.base, photo, 1 + short),
+                        _fit_sec(name, photo, 1 + short),
                     )
                     for _ in range(REPEATS)
                 ),
