@@ -21,12 +21,16 @@ from singan_aug.pyramid.copied.steps_torch import followed, packed_basis, seams
 from singan_aug.pyramid.resample import blur, resize
 from singan_aug.pyramid.sizes import Size, sizes_for
 
-__all__ = ["Imitation", "filled_smoothly", "grown", "imitated"]
+__all__ = ["Imitation", "continued", "filled_smoothly", "grown", "imitated"]
 
 EXHAUSTIVE = 300_000_000  # pairs up to which seams are compared with all places; above, with their neighbours' alone
 AT_ONCE_PX = 2**17  # pixels whose patches are held at once
 TOUCHED = 0.02  # share of a pixel from which on it counts as part of a region
 SMOOTHED_PX = 1.5  # what hides the steps of halvings in a hole that is filled smoothly
+CONTINUED_PX = 1024  # pixels of a hole up to which slopes are continued at its own size; larger ones at half of it
+CONTINUED_STEPS = 500  # of conjugate gradients, at most
+CONTINUED_ERROR = 1e-3  # share of the first error that ends them
+AROUND_PX = 16  # of what surrounds a hole that is looked at: its slopes
 ALL_PLACES_ALIKE = 1e6  # alpha for which no place gives way to another
 
 
@@ -95,6 +99,62 @@ def filled_smoothly(image: Tensor, hole: Tensor) -> Tensor:
     known = (~hole)[None, None].to(image)
     filled = _pulled(image * known, known)
     return torch.where(hole, blur(filled, SMOOTHED_PX), image)
+
+
+def continued(image: Tensor, hole: Tensor) -> Tensor:
+    """[1, C, H, W] where what surrounds the hole, bool [H, W], goes on into it with its slopes, so that an edge of sky
+    that enters on one side leaves on the other: the biharmonic filling, the one with the least Laplacian.
+
+    Colours stay within those around it. In a large hole it is found at half the size, or a quarter.
+    """
+    top, bottom, left, right = (
+        end
+        for places, side in zip(hole.nonzero().unbind(1), hole.shape, strict=True)
+        for end in (max(0, int(places.min()) - AROUND_PX), min(side, int(places.max()) + 1 + AROUND_PX))
+    )
+    made = image.clone()
+    made[..., top:bottom, left:right] = _continued(image[..., top:bottom, left:right], hole[top:bottom, left:right])
+    return made
+
+
+def _continued(image: Tensor, hole: Tensor) -> Tensor:
+    known = (~hole)[None, None].to(image)
+    if int(hole.sum()) > CONTINUED_PX or hole.numel() > 16 * CONTINUED_PX:
+        half = ((image.shape[2] + 1) // 2, (image.shape[3] + 1) // 2)
+        weight = F.adaptive_avg_pool2d(known, half)
+        small = F.adaptive_avg_pool2d(image * known, half) / weight.clamp_min(1e-6)
+        whole = weight[0, 0] > 1 - 1e-4  # what is known in part lies off its place
+        small = _continued(small, ~whole if whole.any() else weight[0, 0] == 0)
+        large = F.interpolate(small, image.shape[2:], mode="bilinear", align_corners=False)
+        return torch.where(hole, large, image)
+    low, high = (torch.where(hole, end, image) for end in (torch.inf, -torch.inf))
+    filled = _least_bent(filled_smoothly(image, hole).double(), hole[None, None].double()).to(image)
+    bounded = filled.clamp(low.amin((2, 3), keepdim=True), high.amax((2, 3), keepdim=True))
+    return torch.where(hole, bounded, image)
+
+
+def _least_bent(filled: Tensor, free: Tensor) -> Tensor:
+    """The image, float64 [1, C, H, W], with what is free, 1 in [1, 1, H, W], such that the squares of its Laplacian sum
+    up to least: conjugate gradients."""
+    left = -_bent(_bent(filled)) * free
+    way, size = left.clone(), left.square().sum((2, 3), keepdim=True)
+    enough = size * CONTINUED_ERROR**2
+    for _ in range(CONTINUED_STEPS):
+        if bool((size <= enough).all()):
+            break
+        bent = _bent(_bent(way)) * free
+        step = size / (way * bent).sum((2, 3), keepdim=True).clamp_min(1e-300)
+        filled, left = filled + step * way, left - step * bent
+        before, size = size, left.square().sum((2, 3), keepdim=True)
+        way = left + size / before.clamp_min(1e-300) * way
+    return filled
+
+
+def _bent(image: Tensor) -> Tensor:
+    """The Laplacian; what lies beyond the border is as the border."""
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    around = padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1] + padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
+    return around - 4 * image
 
 
 def _pulled(weighted: Tensor, weight: Tensor) -> Tensor:
