@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import numpy as np
@@ -15,23 +18,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import singan_aug
 from benchmarks._photos import images_in, opened, unit
+from benchmarks._redrawn import PHOTOS, authors_cases, packaged_cases, redrawn
 from benchmarks._result import Row, say, spread, write
-from singan_aug import Pyramid, fast, fit, tasks
-from singan_aug.images import resize_pixels, to_pixels
+from singan_aug import FitConfig, Pyramid, fast, fit, learned, paper, tasks
+from singan_aug.images import to_pixels
 from singan_aug.metrics import LpipsAlex, lpips
-from singan_aug.pyramid.copied.region import grown
 from singan_aug.pyramid.resample import resize
+from singan_aug.tasks.sampling import MOST_STRETCH
 
-PHOTOS = Path(singan_aug.__file__).parent / "photos"
 PAGE = Path(__file__).parents[1] / "docs" / "tasks.md"
 GALLERY = PAGE.parent / "images" / "tasks"
 FACTORS = (2, 4)
-PATCH_PX = 7
-REACH_PX = 4  # of patches whose middle is so near to the edge of a mask, the distance to the source counts
-LOOKED_AT = 300  # of these patches, at most
 WIDE = (250, 3000)
+NEAR_PX = 2  # of columns so near to where the layout's copies meet, the step counts as one there
+CONFIGS: dict[str, Callable[[], FitConfig]] = {  # whose costs are measured; of `paper` a small one, hardly trained
+    "fast": fast,
+    "learned": learned,
+    "paper, 64 px": lambda: paper(finest_px=64, steps_coarsest=10, steps_finer=10),
+}
 
 
 def main() -> None:
@@ -46,6 +51,7 @@ def main() -> None:
         "--authors", type=Path, help="folder of inputs/, editing/ and harmonization/ of SinGAN's authors"
     )
     parser.add_argument("--metrics", type=Path, help="folder of lpips_alex.safetensors; without it no LPIPS")
+    parser.add_argument("--sheet", type=Path, help="an image to write: theirs, beside plain pasting and input")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.gallery:
@@ -56,8 +62,11 @@ def main() -> None:
     rows = _enlarged("photos", photos, network)
     if arguments.authors is not None:
         rows += _enlarged("authors' inputs", images_in(arguments.authors / "inputs"), network)
-        rows += _redrawn(arguments.authors, network)
-    rows += [*_costs(), _panorama()]
+        rows += redrawn(authors_cases(arguments.authors), network, arguments.sheet)
+    rows += redrawn(packaged_cases(), network, GALLERY / "reference.jpg")
+    rows += [row for name in CONFIGS for row in _costs(name)]
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # for each a process whose memory is its own
+        rows += pool.map(_panorama, ["fast", "learned"], chunksize=1)
     write("tasks", rows, seeds=[0])
 
 
@@ -117,105 +126,17 @@ def _enlarged(what: str, paths: list[Path], network: LpipsAlex | None) -> list[R
     return rows
 
 
-# Inputs of SinGAN's authors
-
-
-def _redrawn(folder: Path, network: LpipsAlex | None) -> list[Row]:
-    rows = []
-    for task, name in (("edit", "stone"), ("edit", "tree"), ("harmonize", "starry_night"), ("harmonize", "tree")):
-        place = folder / {"edit": "editing", "harmonize": "harmonization"}[task]
-        stem = {"edit": f"{name}_edit", "harmonize": name if name == "tree" else f"{name}_naive"}[task]
-        given, mask = (opened(next(place.glob(f"{stem}{end}.*"))) for end in ("", "_mask"))
-        source = given if (task, name) == ("harmonize", "tree") else opened(folder / "inputs" / f"{name}.png")
-        pyramid = fit(source, fast())
-        started_sec = time.process_time()
-        made = getattr(tasks, task)(pyramid, given, mask)
-        spent_sec = time.process_time() - started_sec
-        region = torch.from_numpy(resize_pixels(to_pixels(mask), pyramid.size).max(-1) > 127)
-        plain = unit(Image.fromarray(resize_pixels(to_pixels(given), pyramid.size)))
-        own = unit(Image.fromarray(resize_pixels(to_pixels(source), pyramid.size)))
-        rows.append(
-            _compared(task, name, {"plain": plain, "task": made, "input": own}, own, region, network, spent_sec)
-        )
-        say(f"{task} {name}")
-    for name, hole in (("stone", (60, 110, 20, 60)), ("trees3", (30, 110, 20, 60)), ("cows", (90, 135, 60, 130))):
-        rows.append(_filled(opened(folder / "inputs" / f"{name}.png"), name, hole, network))
-        say(f"inpaint {name}")
-    return rows
-
-
-def _filled(source: Image.Image, name: str, hole: tuple[int, int, int, int], network: LpipsAlex | None) -> Row:
-    from skimage.restoration import inpaint_biharmonic
-
-    pyramid = fit(source, fast())
-    own = unit(Image.fromarray(resize_pixels(to_pixels(source), pyramid.size)))
-    region = torch.zeros(pyramid.size, dtype=torch.bool)
-    region[hole[0] : hole[1], hole[2] : hole[3]] = True
-    started_sec = time.process_time()
-    made = tasks.inpaint(pyramid, own[0], region)
-    spent_sec = time.process_time() - started_sec
-    smooth = inpaint_biharmonic(own[0].movedim(0, -1).numpy(), region.numpy(), channel_axis=-1)
-    plain = torch.from_numpy(np.clip(smooth, 0, 1)).float().movedim(-1, 0)[None]
-    return _compared("inpaint", name, {"plain": plain, "task": made, "input": own}, own, region, network, spent_sec)
-
-
-def _compared(
-    task: str,
-    name: str,
-    pictures: dict[str, Tensor],
-    source: Tensor,
-    region: Tensor,
-    network: LpipsAlex | None,
-    spent_sec: float,
-) -> Row:
-    row: Row = {
-        "what": task,
-        "image": name,
-        "process_sec": round(spent_sec, 3),
-        "mask_share": float(region.float().mean()),
-    }
-    row |= {f"{which}_edge": _edge_distance(picture, source, region) for which, picture in pictures.items()}
-    reach = {"harmonize": 7, "edit": 10, "inpaint": 2}[task]
-    given = pictures["input" if task == "inpaint" else "plain"]
-    outside = torch.where(grown(region, reach), given, pictures["task"])
-    row["changed_outside"] = float((outside - given).abs().max())
-    if network is not None:
-        row["lpips_outside"] = float(lpips(outside, given, network))
-        row |= {f"{which}_lpips": float(lpips(pictures[which], source, network)) for which in ("plain", "task")}
-    return {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()}
-
-
-def _edge_distance(picture: Tensor, source: Tensor, region: Tensor) -> float:
-    """Mean root mean square difference, in 8-bit steps, of patches at a mask's edge from the most similar ones of the
-    source that do not overlap them."""
-    edge = grown(region, REACH_PX) & grown(~region, REACH_PX)
-    half = PATCH_PX // 2
-    edge[:half], edge[-half:], edge[:, :half], edge[:, -half:] = False, False, False, False
-    shown, known = (torch.nn.functional.unfold(each, PATCH_PX, padding=half)[0].T for each in (picture, source))
-    height, width = region.shape
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    inner = (rows >= half) & (rows < height - half) & (columns >= half) & (columns < width - half)
-    places = inner.flatten().nonzero()[:, 0]
-    found = []
-    looked_at = edge.flatten().nonzero()[:, 0]
-    for some in looked_at[:: len(looked_at) // LOOKED_AT + 1].split(128):
-        apart = torch.cdist(shown[some], known[places])
-        near = ((some // width)[:, None] - places // width).abs() < PATCH_PX
-        near &= ((some % width)[:, None] - places % width).abs() < PATCH_PX
-        found.append(apart.masked_fill(near, torch.inf).amin(1))
-    return float(torch.cat(found).mean() * 255 / known.shape[1] ** 0.5)
-
-
 # Costs
 
 
-def _costs() -> list[Row]:
+def _costs(name: str) -> list[Row]:
     """Process seconds of each task on one packaged photo."""
     photo = opened(PHOTOS / "landscape.jpg")
     other = opened(PHOTOS / "dandelion.jpg")
     started_sec = time.process_time()
-    pyramid = fit(photo, fast())
-    rows: list[Row] = [{"what": "cost", "task": "fit", "process_sec": round(time.process_time() - started_sec, 3)}]
+    pyramid = fit(photo, CONFIGS[name]())
+    first: Row = {"what": "cost", "of": name, "task": "fit"}
+    rows: list[Row] = [first | {"process_sec": round(time.process_time() - started_sec, 3)}]
     mask = np.zeros((photo.height, photo.width), bool)
     mask[photo.height // 3 : photo.height // 2, photo.width // 3 : photo.width // 2] = True
     pasted = to_pixels(photo).copy()
@@ -234,17 +155,17 @@ def _costs() -> list[Row]:
         "interpolate": lambda own: tasks.interpolate(own, 0, 1, frames=30),
     }
     total_sec = 0.0
-    for name, run in runs.items():
+    for task, run in runs.items():
         started_sec = time.process_time()
         made = run(pyramid)
         spent_sec = time.process_time() - started_sec
         total_sec += spent_sec
-        row: Row = {"what": "cost", "task": name, "process_sec": round(spent_sec, 3)}
-        if name == "animate":
+        row: Row = {"what": "cost", "of": name, "task": task, "process_sec": round(spent_sec, 3)}
+        if task == "animate":
             row |= _played(made)
         rows.append(row)
-        say(f"{name}: {spent_sec:.2f} s")
-    return [*rows, {"what": "cost", "task": "all", "process_sec": round(total_sec, 2)}]
+        say(f"{name}, {task}: {spent_sec:.2f} s")
+    return [*rows, {"what": "cost", "of": name, "task": "all", "process_sec": round(total_sec, 2)}]
 
 
 def _played(frames: Tensor) -> Row:
@@ -260,16 +181,29 @@ def _played(frames: Tensor) -> Row:
     return row
 
 
-def _panorama() -> Row:
-    """What a wide canvas takes, and how even it is from column to column."""
-    pyramid = fit(opened(PHOTOS / "landscape.jpg"), fast())
-    started_sec = time.process_time()
+def _panorama(name: str) -> Row:
+    """What a wide canvas takes, and how even it is from column to column: where the copies of the source meet that it
+    is laid out with, and elsewhere."""
+    torch.set_num_threads(1)
+    pyramid = fit(opened(PHOTOS / "landscape.jpg"), CONFIGS[name]())
+    tasks.sample(pyramid, 1, (64, 96), start_scale=1)  # what is compiled and allocated once
+    before, started_sec = getrusage(RUSAGE_SELF).ru_maxrss, time.process_time()
     made = tasks.sample(pyramid, 1, WIDE, start_scale=1)
-    row: Row = {"what": "panorama", "size": f"{WIDE[1]}x{WIDE[0]}"}
+    row: Row = {"what": "panorama", "of": name, "size": f"{WIDE[1]}x{WIDE[0]}"}
     row["process_sec"] = round(time.process_time() - started_sec, 2)
+    row["bytes_a_pixel"] = round((getrusage(RUSAGE_SELF).ru_maxrss - before) * 1024 / made[0, 0].numel(), 1)
     steps = (made[..., 1:] - made[..., :-1]).abs().mean((0, 1, 2)) * 255  # from each column to the next
+    near = torch.zeros(len(steps), dtype=torch.bool)
+    for join in joins(WIDE[1], pyramid.size[1]):
+        near[max(0, join - NEAR_PX) : join + NEAR_PX] = True
     row |= {"column_step": spread(steps.tolist()), "column_step_max": round(float(steps.max()), 2)}
-    return row
+    return row | {"column_step_at_joins": spread(steps[near].tolist())}
+
+
+def joins(width: int, own: int) -> list[int]:
+    """Where the copies of a source meet side by side, on a canvas so wide."""
+    times = max(1, math.ceil(width / own / MOST_STRETCH[1]))
+    return [round(width * k / times) for k in range(1, times)]
 
 
 if __name__ == "__main__":
