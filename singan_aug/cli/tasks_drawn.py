@@ -9,7 +9,16 @@ import typer
 
 from singan_aug.cli._app import AsJson, Location, Seed, Target, app, reported
 from singan_aug.cli._output import Force, write_new
-from singan_aug.cli._pictures import FitFirst, MaxSize, Out, PresetName, Subject, subject_of, write_pictures
+from singan_aug.cli._pictures import (
+    FitFirst,
+    MaxSize,
+    Out,
+    PresetName,
+    Subject,
+    start_of,
+    subject_of,
+    write_pictures,
+)
 from singan_aug.cli.draw import parse_size
 from singan_aug.display import file_size, say, show_json
 from singan_aug.pyramid.sizes import read_start_scale
@@ -19,6 +28,10 @@ if TYPE_CHECKING:
 
 FOLDER = Path("pictures")
 StartOfDraw = Annotated[str, typer.Option("--start-scale", help="As for `draw`.")]
+StartOfLoop = Annotated[
+    str | None,
+    typer.Option("--start-scale", help="As for `draw`. Default: 1, where there are two or more.", show_default=False),
+]
 Clip = Annotated[Path, typer.Option("--out", help="The file to write: .gif, .webp, or .mp4 (extra `video`).")]
 Fps = Annotated[float, typer.Option(min=1, max=50, help="Pictures a second.")]
 
@@ -85,7 +98,7 @@ def animate(
         float, typer.Option(help="How strongly it is drawn to IMAGE, 0.01 to 1; smaller is slower.")
     ] = 0.05,
     beta: Annotated[float, typer.Option(help="How smoothly it moves, 0 to 0.99.")] = 0.9,
-    start_scale: StartOfDraw = "1",
+    start_scale: StartOfLoop = None,
     seed: Seed = 0,
     fit_first: FitFirst = False,
     preset_name: PresetName = None,
@@ -97,7 +110,7 @@ def animate(
     """Bring IMAGE to life: a loop without a jump."""
     from singan_aug import tasks
 
-    start = read_start_scale(start_scale)
+    start = start_of(start_scale)
     subject = subject_of(target, location, preset_name, max_size, fit_first=fit_first)
     made = tasks.animate(subject.pyramid, frames=frames, alpha=alpha, beta=beta, start_scale=start, seed=seed)
     _write_clip(subject, made, out, fps, loop=True, force=force, as_json=as_json)

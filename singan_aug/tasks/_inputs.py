@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from singan_aug.errors import ImageError
-from singan_aug.images import resize_mask, resize_pixels, to_grey, to_mask, to_pixels, to_signed, to_unit
+from singan_aug.images import Mask, Pixels, resize_mask, resize_pixels, to_grey, to_mask, to_pixels, to_signed, to_unit
 from singan_aug.pyramid import Pyramid, reconstruct
 from singan_aug.pyramid.copied.region import grown
 from singan_aug.pyramid.copied.scale import CopiedScale
@@ -19,6 +19,8 @@ from singan_aug.pyramid.sizes import working_size
 
 __all__ = ["altered", "every", "fitting_layout", "laid_over", "like_source", "pictures", "region_of", "source_of"]
 
+BETWEEN = (0.2, 0.8)  # of the largest value: neither dark nor bright
+MOST_BETWEEN = 0.25  # share of a mask's pixels: soft edges and JPEG give a hundredth, photos a half
 ALTERED = 0.1  # difference in [-1, 1] from the source from which on a pixel counts as altered: JPEG changes less
 
 
@@ -88,10 +90,11 @@ def _signed(pyramid: Pyramid, image: Any) -> Tensor:
 def region_of(pyramid: Pyramid, mask: Any, of: Any) -> Tensor:
     """bool [*pyramid.size] of a mask: what is over half of its largest value.
 
-    `of`: the image it belongs to, whose size it has. Raises `ImageError` for another size, and where nothing is marked.
+    `of`: the image it belongs to, whose size it has. Where a mask is transparent it marks nothing. Raises `ImageError`
+    for another size, where nothing is marked, and for what is no mask but a photo.
     """
     whole = isinstance(mask, np.ndarray | torch.Tensor) and mask.ndim == 2
-    values = to_mask(mask) if whole else to_pixels(mask)[..., :3].max(-1).astype(np.int32)
+    values = to_mask(mask) if whole else _brightness(to_pixels(mask))
     size = to_pixels(of).shape[:2]
     if values.shape not in (size, pyramid.size):
         sizes = [f"{width}x{height}" for height, width in (size, values.shape)]
@@ -102,6 +105,19 @@ def region_of(pyramid: Pyramid, mask: Any, of: Any) -> Tensor:
     if not marked.any():
         raise ImageError("expected a mask that marks something, got one whose parts vanish at the pyramid's size")
     return torch.from_numpy(marked).to(pyramid.device)
+
+
+def _brightness(pixels: Pixels) -> Mask:
+    values: Mask = pixels[..., :3].max(-1).astype(np.int32)
+    if pixels.shape[-1] == 4:
+        values = values * pixels[..., 3] // 255
+    low, high = (share * int(values.max()) for share in BETWEEN)
+    between = float(((values > low) & (values < high)).mean())
+    if between > MOST_BETWEEN:
+        raise ImageError(
+            f"expected a mask, bright on dark, got an image with {between:.0%} of its pixels in between: is it a photo?"
+        )
+    return values
 
 
 def altered(pyramid: Pyramid, image: Tensor) -> Tensor:

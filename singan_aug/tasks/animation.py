@@ -29,7 +29,7 @@ def animate(
     frames: int = 60,
     alpha: float = 0.05,
     beta: float = 0.9,
-    start_scale: StartScale = 1,
+    start_scale: StartScale | None = None,
     seed: int = 0,
 ) -> Tensor:
     """A loop of pictures: float [frames, C, H, W] in [0, 1]; the first one follows the last without a jump.
@@ -44,12 +44,13 @@ def animate(
         frames: how many pictures, 2 to 2000. All are held: 12 bytes a pixel of each.
         alpha: how strongly the walk is drawn to the source, 0.01 to 1; smaller is slower. The paper has 0.1.
         beta: how smooth it is, 0 to 0.99: the paper has 0.80 to 0.95.
-        start_scale: as `draw` takes it; the finer, the smaller what moves. The paper has 0 to 2.
+        start_scale: as `draw` takes it; the finer, the smaller what moves. The paper has 0 to 2. By default 1, where
+            there is more than one scale.
         seed: another seed, another motion.
 
     Raises `StartScaleError`: no such scale; `ConfigError`: a number is out of range.
     """
-    start = resolve_start_scale(start_scale, len(pyramid))
+    start = min(1, len(pyramid) - 1) if start_scale is None else resolve_start_scale(start_scale, len(pyramid))
     if not 2 <= frames <= MOST_FRAMES or not 0.01 <= alpha <= 1 or not 0 <= beta <= 0.99:
         raise ConfigError(
             f"expected frames in 2..{MOST_FRAMES}, alpha in 0.01..1 and beta in 0..0.99, "

@@ -229,6 +229,49 @@ def test_an_animation_comes_back_without_a_jump(preset: str) -> None:
     assert (frames.roll(-15, 0) - frames).abs().mean() > 1.5 * step.median()
 
 
+def test_a_pyramid_of_one_scale_moves_too() -> None:
+    small = fit(make_photo(20, 24), fast())
+    assert len(small) == 1
+    assert tasks.animate(small, frames=3).shape == (3, 3, 20, 24)
+
+
+SLOPING = (0.4 * PHOTO + np.linspace(0, 150, 48)[:, None]).astype(np.uint8)  # its sides do not go with each other
+SLOPING[24:] //= 2
+
+
+@cache
+def _sloping(preset: str) -> Pyramid:
+    return fit(SLOPING, PRESETS[preset]())
+
+
+@every_preset
+@pytest.mark.parametrize("start_scale", [0, 1])
+def test_a_panorama_has_no_seam_where_copies_or_strips_meet(
+    preset: str, start_scale: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((region, "AT_ONCE_PX"), (networks, "STRIP_PX")):
+        monkeypatch.setattr(module, name, 10 * 600)  # strips of 10 rows
+    made = tasks.sample(_sloping(preset), 1, (36, 600), start_scale=start_scale, seed=4)
+    columns = [round(600 * k / 9) for k in range(1, 9)]  # 48 px, stretched to 67: where copies of the source meet
+    assert not _has_seams(made, 3, columns)
+    assert not _has_seams(made, 2, [10, 20, 30])
+
+
+def test_seams_are_found_where_there_are_some() -> None:
+    photo = pixels_to_unit(SLOPING)[None]
+    assert _has_seams(photo.repeat(1, 1, 1, 9), 3, [48 * k for k in range(1, 9)])
+    assert _has_seams(torch.cat([photo[..., :10, :], photo[..., 26:, :]], 2), 2, [10])
+
+
+def _has_seams(image: Tensor, axis: int, borders: list[int]) -> bool:
+    """Whether pixels differ more from the next ones, down or across, where parts meet than they do elsewhere."""
+    steps = (image.roll(-1, axis) - image).abs().mean((0, 1, 5 - axis))[:-1]
+    here = torch.zeros(len(steps), dtype=torch.bool)
+    here[[border - 1 for border in borders]] = True
+    error = steps[~here].std() / len(borders) ** 0.5  # of the mean of so many
+    return bool(steps[here].mean() > steps[~here].mean() + 2.5 * error)
+
+
 def test_a_calmer_walk_stays_nearer_to_the_source() -> None:
     pyramid = _pyramid("generated")
     off = [
@@ -359,6 +402,20 @@ def test_what_is_no_image_is_refused(task: str) -> None:
 def test_images_and_masks_that_do_not_belong_together_are_refused(task: str, image: Any, mask: Any, why: str) -> None:
     with pytest.raises(ImageError, match=why):
         getattr(tasks, task)(_pyramid("copied"), image, mask)
+
+
+@pytest.mark.parametrize("task", WITH_MASK)
+def test_a_photo_is_no_mask(task: str) -> None:
+    image = PHOTO if task == "inpaint" else PASTED
+    with pytest.raises(ImageError, match="is it a photo"):
+        getattr(tasks, task)(_pyramid("copied"), image, Image.fromarray(make_photo(*PHOTO_SIZE, seed=9)))
+
+
+def test_where_a_mask_is_transparent_it_marks_nothing() -> None:
+    white = np.full((*PHOTO_SIZE, 4), 255, np.uint8)
+    white[..., 3] = MASK
+    made = tasks.inpaint(_pyramid("copied"), PHOTO, Image.fromarray(white))
+    assert torch.equal(made, ENTERED["inpaint"](_pyramid("copied")))
 
 
 def test_there_is_nothing_to_fill_all_of_an_image_with() -> None:
