@@ -12,8 +12,9 @@ from benchmarks._arms import ARMS, BASES, QUESTIONS
 from benchmarks._result import Row, spread
 from singan_aug.trial.statistics import paired
 
-__all__ = ["Arms", "rows_of"]
+__all__ = ["Arms", "rows_of", "with_kept"]
 
+EXTRAS = {"schedule": ("gradient norm",), "noise": ("learned factor of the noise",)}  # rows that go with a question's
 COLLAPSED = 0.1  # of the base's median diversity for the same photo
 NOTHING = 1e-4  # added before logarithms: SIFID of a copy is 0
 
@@ -100,8 +101,32 @@ def rows_of(cells: Sequence[Row]) -> list[Row]:
             if question == "noise":
                 rows += _gains(arms)
     for base in BASES:
-        rows += _unfrozen(Arms.of(cells, [base]), base)
+        arms = Arms.of(cells, [base])
+        if len({photo for photo, _ in arms.places}) > 1:
+            rows += _unfrozen(arms, base)
     return rows
+
+
+def with_kept(rows: Sequence[Row], last: Row) -> list[Row]:
+    """The rows, those of questions with more fits in the last result replaced by that one's, which say its commit."""
+    kept = list(rows)
+    for question in QUESTIONS:
+        own, other = (_asking(question, each) for each in (rows, last["rows"]))
+        if other and (not own or other[0]["runs"] > own[0]["runs"]):
+            whats = (question, *EXTRAS.get(question, ()))
+            kept = [row for row in kept if row["what"] not in whats]
+            kept += [{"commit": last["commit"]} | row for row in last["rows"] if row["what"] in whats]
+    bases = {row["arm"] for row in rows if row["what"] == "unfrozen"}
+    kept += [
+        {"commit": last["commit"]} | row
+        for row in last["rows"]
+        if row["what"] == "unfrozen" and row["arm"] not in bases
+    ]
+    return kept
+
+
+def _asking(question: str, rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["what"] == question]
 
 
 def _row(arms: Arms, question: str, label: str, arm: str) -> Row:

@@ -3,7 +3,8 @@
 Every arm is fitted to the same photos from the same seeds, with as many steps as take the processor seconds that its
 base takes: how many is found beforehand by short fits of both. `--metrics` names a folder that holds
 inception_stem.safetensors. `--work` names a file that keeps each finished fit, so that a run that was stopped goes on;
-`--collect` writes what it holds so far. Seed s of the p-th photo draws with seeds from 10000 p + 100 s.
+`--collect` writes what it holds so far, and with `--keep` the last result's rows of questions
+it holds less of. Seed s of the p-th photo draws with seeds from 10000 p + 100 s.
 
 A fit *diverged* where losses or draws became non-finite; it *collapsed* where the diversity at its last generated
 scale, from start scale 0, is under a tenth of the base's median for that photo.
@@ -23,10 +24,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks._ablation_rows import rows_of
+from benchmarks._ablation_rows import rows_of, with_kept
 from benchmarks._arms import ARMS, FINEST_PX, QUESTIONS, STEPS, Arm, config_of
 from benchmarks._photos import images_in, opened, unit, variants_of
-from benchmarks._result import Row, say, write
+from benchmarks._result import RESULTS, Row, say, write
 from benchmarks._stack import Parts, Trained, fit_stack, own_parts
 from singan_aug import Pyramid, fit
 from singan_aug.errors import FitDivergedError, SinGANAugError
@@ -91,6 +92,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="fits of each photo by each arm")
     parser.add_argument("--questions", nargs="+", choices=sorted(QUESTIONS), default=list(QUESTIONS))
     parser.add_argument("--collect", action="store_true", help="fit nothing, write what there is")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the last result's rows of questions it has more fits of",
+    )
     parser.add_argument("--result", type=Path, metavar="FILE", help="instead of results/ablation.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -108,7 +114,10 @@ def main() -> None:
     if not options.collect:
         with own_parts():
             _fit_all(arms, chosen, options.seeds, work, stem)
-    write("ablation", rows_of(list(work.cells.values())), seeds=list(range(options.seeds)), path=options.result)
+    rows = rows_of(list(work.cells.values()))
+    if options.keep:
+        rows = with_kept(rows, json.loads((RESULTS / "ablation.json").read_text()))
+    write("ablation", rows, seeds=list(range(options.seeds)), path=options.result)
 
 
 def _fit_all(arms: Sequence[str], chosen: Sequence[Photo], seeds: int, work: Work, stem: InceptionStem) -> None:

@@ -79,7 +79,7 @@ def make_gallery() -> None:
     before = Path.cwd()
     os.chdir(GALLERY)
     try:
-        for block in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+        for block in re.findall(r"^```python(?: no-run)?\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
             exec(block, names)
     finally:
         os.chdir(before)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import _questions
-from benchmarks._ablation_rows import Arms, rows_of
+from benchmarks._ablation_rows import Arms, rows_of, with_kept
 from benchmarks._arms import ARMS, QUESTIONS, config_of
 from benchmarks._result import Row
 from benchmarks._stack import LearnedNoise, Parts, Trained, Upsampled, fit_stack, own_parts, trained_stack
@@ -276,3 +276,29 @@ def test_a_start_scale_that_another_beats_is_named() -> None:
     for cell in cells:
         cell["finest"] = {**cell["finest"], "sifid": [0.1, 0.3, 0.2], "diversity": [0.5, 0.4, 0.3]}
     assert "some start scale is better in both than 1 (three generated scales), 2 (three" in _page(cells)
+
+
+def test_of_questions_with_more_fits_in_the_last_result_its_rows_are_kept() -> None:
+    more, fewer = rows_of(_cells()), rows_of([cell for cell in _cells() if cell["seed"] == 0])
+    kept = with_kept(fewer, {"commit": "abc1234", "rows": more})
+    assert [row["runs"] for row in kept if row["what"] == "noise"] == [6] * 4
+    assert {row["commit"] for row in kept if row["what"] == "noise"} == {"abc1234"}
+    own = with_kept(more, {"commit": "abc1234", "rows": fewer})
+    assert own == more
+    text = _questions.page({"rows": kept, "date": "today", "commit": "def", "device": "a machine"})
+    assert "6 fits by each arm, to 3 photos (an earlier run, commit abc1234)." in text
+
+
+@pytest.mark.parametrize(
+    ("factor", "so"), [(0.5, "to be taken: WGAN-GP"), (2.0, "stays; 3 tried, none clearly better")]
+)
+def test_the_page_says_what_the_preset_takes(factor: float, so: str) -> None:
+    cells = [
+        {**cell, "arm": arm, "finest": {**cell["finest"], "sifid": [cell["finest"]["sifid"][0] * times] * 3}}
+        for arm in QUESTIONS["preset"].values()
+        for times in [factor if arm == "preset, WGAN-GP" else 1.0]
+        for cell in _cells()
+        if cell["arm"] == "stack"
+    ]
+    line = next(line for line in _page(cells).splitlines() if line.startswith("| objective | sliced Wasserstein |"))
+    assert line.endswith(f"| {so} |")
