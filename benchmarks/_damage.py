@@ -25,7 +25,7 @@ from singan_aug.errors import SinGANAugError, StoreError
 from singan_aug.images import Pixels
 from singan_aug.store import DirectoryStore, EntryStore, Manifest, make_key
 
-__all__ = ["flip_bank", "flip_entries", "fuzz", "picture"]
+__all__ = ["flip_bank", "flip_entries", "fuzz", "picture", "readers"]
 
 SIZE = (20, 28)
 MEMORY_BYTES = 6 * 2**30  # that a reader may take, with torch and all it maps
@@ -163,7 +163,8 @@ def _mutated(valid: bytes) -> st.SearchStrategy[bytes]:
     return st.lists(st.one_of(edit, word), min_size=1, max_size=6).map(apply)
 
 
-def _readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], Any]]]:
+def readers(folder: Path) -> dict[str, tuple[bytes, Callable[[bytes], Any]]]:
+    """Of each reader a file that it takes, and a function that reads other bytes in its place."""
     store = _entry(*_kinds()["copied, with a mask"])
     manifest, weights = store.held["manifest.json"], store.held["pyramid.safetensors"]
     read = Manifest.from_json(manifest.decode(), "fuzzed")
@@ -233,7 +234,7 @@ def fuzz(minutes: float, first_seed: int) -> list[Row]:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, hard))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, (valid, read) in _readers(Path(folder)).items():
+        for name, (valid, read) in readers(Path(folder)).items():
             counts: Counter[str] = Counter()
             ends = time.monotonic() + 60 * minutes
             number = first_seed

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from benchmarks._damage import flip_bank, flip_entries, fuzz, picture
+from benchmarks._fuzz import fuzz_by_coverage, is_installed
 from benchmarks._result import RESULTS, Row, say, spread, write
 from singan_aug import draw, learned
 from singan_aug.dataset import Outcome, fit_dataset
@@ -220,7 +221,8 @@ def _measured(part: str, options: argparse.Namespace, scratch: Path) -> list[Row
         case "flips":
             return [*flip_entries(options.every), flip_bank(options.every)]
         case _:
-            return fuzz(options.fuzz_minutes, options.seed)
+            guided = is_installed()
+            return (fuzz_by_coverage if guided else fuzz)(options.fuzz_minutes, options.seed)
 
 
 def main() -> None:

@@ -256,6 +256,30 @@ def test_a_broken_coco_annotation_is_named(tmp_path: Path, broken: dict[str, Any
         coco.shapes(coco.images[0], SIZE)
 
 
+HUGE = "1" + "0" * 400  # JSON has it, and no float does
+
+
+@pytest.mark.parametrize(
+    ("image_id", "image", "kept"),
+    [
+        (HUGE, '{"id": 1, "file_name": "a.png"}', 0),
+        ("1", f'{{"id": 1, "file_name": "a.png", "height": {HUGE}, "width": {HUGE}}}', 1),
+        ("1", f'{{"id": {HUGE}, "file_name": "b.png"}}, {{"id": 1, "file_name": "a.png"}}', 1),
+    ],
+)
+def test_an_integer_that_no_float_holds_is_no_number_of_coco(
+    image_id: str, image: str, kept: int, tmp_path: Path
+) -> None:
+    known = '{"image_id": 1, "id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}'
+    other = f'{{"image_id": {image_id}, "id": {HUGE}, "category_id": {HUGE}, "bbox": [0, 0, {HUGE}, 5]}}'
+    path = tmp_path / "a.json"
+    path.write_text(f'{{"images": [{image}], "annotations": [{known}, {other}], "categories": []}}')
+    coco = read_coco(path)
+    (found,) = [each for each in coco.images if each["id"] == 1]
+    assert len(coco.by_image[1]) == 1 + kept
+    assert len(coco.shapes(found, SIZE).shapes) == 1
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000], ids=["lists", "objects"])
 def test_json_that_is_nested_without_end_is_not_coco(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)

@@ -86,6 +86,7 @@ def _forge(store: DirectoryStore, **changes: Any) -> str:
         {"descriptor": "AAEC"},
         {"descriptor": "?" * 5484},
         {"descriptor": "A" * 10**5},
+        {"descriptor": "\u00e9" * 5484},
         {"weights_dtype": "float8"},
         {"weights_bytes": -1},
         {"weights_bytes": 2**63},

@@ -9,14 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 from typer.testing import CliRunner, Result
 
 from singan_aug import cli
 from singan_aug.fitting import fit
 from singan_aug.images import pixels_to_pil
 from singan_aug.presets import fast, smooth
-from singan_aug.pyramid import Pyramid
-from singan_aug.store import DirectoryStore, make_key
+from singan_aug.store import DirectoryStore, Manifest, checksum, make_key
 from tests.conftest import make_photo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -161,15 +162,15 @@ def test_verify_goes_on_where_it_was_interrupted(store: DirectoryStore, monkeypa
     weights = store.root / "pyramids" / keys[0][:2] / keys[0] / "pyramid.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     read: list[str] = []
-    load = DirectoryStore.load
+    check = DirectoryStore.check
 
-    def interrupted(self: DirectoryStore, key: str) -> Pyramid:
+    def interrupted(self: DirectoryStore, key: str, *, deep: bool = False) -> None:
         read.append(key)
         if len(read) == 3:
             raise KeyboardInterrupt
-        return load(self, key)
+        check(self, key, deep=deep)
 
-    monkeypatch.setattr(DirectoryStore, "load", interrupted)
+    monkeypatch.setattr(DirectoryStore, "check", interrupted)
     CliRunner().invoke(cli.app, ["verify", "--store", str(store.root)])
     assert read == keys
     result = _run(store, "verify", "--resume", "--json")
@@ -177,6 +178,18 @@ def test_verify_goes_on_where_it_was_interrupted(store: DirectoryStore, monkeypa
     assert [row["ok"] for row in json.loads(result.stdout)] == [False, True, True]
     _run(store, "verify", "--resume")
     assert read[5:] == keys  # the last run came to its end
+
+
+def test_a_deep_check_notices_what_has_the_right_checksum_and_is_no_pyramid(store: DirectoryStore) -> None:
+    key = next(store.keys())
+    entry = store.root / "pyramids" / key[:2] / key
+    weights = safetensors.torch.save({"scales.0.entering": torch.zeros(1)})
+    (entry / "pyramid.safetensors").write_bytes(weights)
+    changes = {"weights_bytes": len(weights), "weights_checksum": checksum(weights)}
+    manifest = store.manifest(key)
+    (entry / "manifest.json").write_text(Manifest(**{**dict(manifest), **changes}).to_json())
+    assert _run(store, "verify").exit_code == 0
+    assert _run(store, "verify", "--resume", "--deep").exit_code == 1
 
 
 def test_a_journal_of_nonsense_skips_nothing(store: DirectoryStore) -> None:

@@ -23,6 +23,7 @@ __all__ = ["Coco", "CocoImages", "match_coco", "read_coco"]
 
 Record = Mapping[str, Any]  # an entry of "images" or of "annotations"
 Ident = int | float | str  # 7, and what other writers make of it: 7.0, "7"
+MOST_ID = 2**63  # JSON has integers that no float holds
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def size_of(image: Record) -> Size | None:
     """(height, width) that an image's record gives, if it does."""
     try:
         height, width = float(image["height"]), float(image["width"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return (int(height), int(width)) if 0 < height < math.inf and 0 < width < math.inf else None  # nor where it is NaN
 
@@ -147,7 +148,7 @@ def read_coco(path: Path) -> Coco:
 
 def _has(record: Any, ident: str) -> bool:
     value = record.get(ident) if isinstance(record, dict) else None
-    return isinstance(value, str) or (isinstance(value, int | float) and math.isfinite(value))
+    return isinstance(value, str) or (isinstance(value, int | float) and abs(value) < MOST_ID)
 
 
 def match_coco(files: Iterable[Coco], images: Mapping[Path, Place]) -> CocoImages:

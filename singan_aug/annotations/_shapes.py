@@ -92,7 +92,7 @@ def checked_number(value: Any) -> int:
     """The number of a class, 0 or more, also where it is written 3.0. Raises `LabelError`."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not number.is_integer() or not 0 <= number <= MOST:
         raise LabelError(f"expected the number of a class, got {str(value)[:40]!r}")

@@ -10,14 +10,16 @@ from singan_aug.store import Store, refuse_links
 
 __all__ = ["Verified"]
 
-_FILE = "verified-1.jsonl"  # among the derived files: {"keys": [...], "wrong": {KEY: MESSAGE}}
+# among the derived files: {"keys": [...], "wrong": {KEY: MESSAGE}}
+_FILE = "verified-1.jsonl"
+_DEEP_FILE = "verified-deep-1.jsonl"
 
 
 class Verified:
     """The journal of one run; in memory alone where the store has no place for it, or cannot be written."""
 
-    def __init__(self, store: Store, *, resume: bool) -> None:
-        self._path = store.derived_path / _FILE if store.derived_path else None
+    def __init__(self, store: Store, *, resume: bool, deep: bool = False) -> None:
+        self._path = store.derived_path / (_DEEP_FILE if deep else _FILE) if store.derived_path else None
         self.wrong: dict[str, str] = {}
         self._seen: set[str] = set()
         if resume and self._path:

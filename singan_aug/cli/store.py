@@ -46,6 +46,10 @@ def verify(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupted run stopped: skip what it found whole.")
     ] = False,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Also make each pyramid of its files, as a draw does: ten times as slow."),
+    ] = False,
     jobs: Jobs = None,
     location: Location = None,
     quiet: Quiet = False,  # noqa: ARG001 (`reported` looks at it)
@@ -54,7 +58,7 @@ def verify(
     """Read pyramids back, and without KEY the bank too, and check every byte against its checksum."""
     store = existing_store(location)
     checked = [key_named(store, digits) for digits in keys] if keys else list(store.keys())
-    broken, gone = _broken(store, checked, jobs, Verified(store, resume=resume))
+    broken, gone = _broken(store, checked, jobs, Verified(store, resume=resume, deep=deep), deep)
     checked = [key for key in checked if key not in gone]
     of_bank, of_bank_broken = _verify_bank(store) if not keys else ("", "")
     if as_json:
@@ -73,14 +77,14 @@ def verify(
         if dry_run:
             complain(f"would put {key} aside")
         else:
-            _put_aside(store, key)
+            _put_aside(store, key, deep)
     if broken or of_bank_broken:
         raise typer.Exit(FAILED)
 
 
-def _put_aside(store: Store, key: str) -> None:
+def _put_aside(store: Store, key: str, deep: bool) -> None:
     """Unless another process has removed or replaced it meanwhile."""
-    if key not in _check(store.location, [key])[1]:
+    if key not in _check(store.location, [key], deep)[1]:
         return
     try:
         complain(f"put {key} aside into {store.quarantine(key)}: fit its image again")
@@ -88,11 +92,13 @@ def _put_aside(store: Store, key: str) -> None:
         complain(str(error))
 
 
-def _broken(store: Store, keys: list[str], jobs: int | None, verified: Verified) -> tuple[dict[str, str], set[str]]:
+def _broken(
+    store: Store, keys: list[str], jobs: int | None, verified: Verified, deep: bool
+) -> tuple[dict[str, str], set[str]]:
     """What is wrong with those that are not whole, in the order of the keys; and those that went meanwhile."""
     left = verified.left(keys)
     jobs = jobs or (joblib.cpu_count() if len(left) >= WORTH_PROCESSES else 1)
-    parts = [(store.location, left[first : first + AT_ONCE]) for first in range(0, len(left), AT_ONCE)]
+    parts = [(store.location, left[first : first + AT_ONCE], deep) for first in range(0, len(left), AT_ONCE)]
     gone: set[str] = set()
     done = len(keys) - len(left)
     with ProgressBar("pyramids") as bar:
@@ -106,14 +112,14 @@ def _broken(store: Store, keys: list[str], jobs: int | None, verified: Verified)
     return {key: verified.wrong[key] for key in keys if key in verified.wrong}, gone
 
 
-def _check(location: str, keys: list[str]) -> tuple[list[str], dict[str, str], set[str]]:
+def _check(location: str, keys: list[str], deep: bool) -> tuple[list[str], dict[str, str], set[str]]:
     """Those that were looked at, what is wrong with some of them, and those that are no longer there. In a worker
     process.
     """
     store, wrong, gone = open_store(location), {}, set()
     for key in keys:
         try:
-            store.load(key)
+            store.check(key, deep=deep)
         except MissingPyramidError:
             gone.add(key)
         except StoreError as error:

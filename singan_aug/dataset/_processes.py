@@ -28,6 +28,7 @@ from singan_aug.store import Store, make_key, open_store
 from singan_aug.workers import side_by_side
 
 if TYPE_CHECKING:
+    from singan_aug.fitting import FitEvent
     from singan_aug.pyramid import Pyramid
 
 __all__ = ["Fits", "choose_jobs", "fitted_outcome"]
@@ -199,14 +200,21 @@ def _fit_and_save(item: Todo, store: Store, config: FitConfig, device: str, send
     from singan_aug.fitting import fit
     from singan_aug.pyramid.threads import one_thread
 
-    started_sec = time.process_time()
+    started_sec, unfinished = time.process_time(), store.unfinished(item.key)
+
+    def tell(event: FitEvent) -> None:
+        send(Progress(item.path, event))
+
     with one_thread(), quiet_decoding():
         pixels = load_image(item.path).pixels
         size = (pixels.shape[0], pixels.shape[1])
         mask = item.mask and item.mask.read(size)
-        pyramid = fit(pixels, config, mask=mask, device=device, on_event=lambda e: send(Progress(item.path, e)))
+        pyramid = fit(pixels, config, mask=mask, device=device, on_event=tell, checkpoint=unfinished)
         store.save(make_key(pixels, config, mask), pyramid, name=item.path.name, source_size=size)
     store.failures.forget(item.key)
+    if unfinished:
+        with suppress(OSError):
+            unfinished.unlink()
     return fitted_outcome(item, pyramid, time.process_time() - started_sec)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +132,7 @@ class CocoFolder(Layout):
 
 
 def _next(ids: Iterable[Any]) -> int:
-    return 1 + max((int(each) for each in ids if isinstance(each, int | float) and math.isfinite(each)), default=0)
+    return 1 + max((int(each) for each in ids if isinstance(each, int | float) and abs(each) < 2**63), default=0)
 
 
 def _renamed(file_name: str, image: str, variant: str) -> str:

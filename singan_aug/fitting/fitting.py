@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from singan_aug._checks import check_config, check_device
 from singan_aug._version import __version__
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, FitDivergedError, ImageError
+from singan_aug.fitting.checkpoint import Checkpoint, UnfitStateError, identity_of
 from singan_aug.fitting.copied import copied_work, fit_copied
 from singan_aug.fitting.events import FitEvent, Report, ScaleWork
 from singan_aug.fitting.generated.fitter import fit_generated, generated_work
@@ -43,6 +45,7 @@ def fit(
     mask: Any = None,
     on_event: Callable[[FitEvent], None] | None = None,
     device: torch.device | str = "cpu",
+    checkpoint: Path | str | None = None,
 ) -> Pyramid:
     """Fit a pyramid to one image, and to the mask that rides along.
 
@@ -58,6 +61,9 @@ def fit(
             and does not change a draw's image. Shrunk by nearest neighbour, so its values stay what they are.
         on_event: called every few steps with a `FitEvent`.
         device: where to fit; the pyramid is returned on the CPU.
+        checkpoint: a file for the state of training, written every few seconds at first, later after each 2 % of the
+            time so far. If it is there, the fit goes on from it; on the CPU the pyramid is bit for bit what it would
+            have been. The state of another image, config or version counts as none. Delete it when the pyramid is kept.
 
     Raises:
         ImageError: not an image, too small, too elongated, or constant; not a mask of that image.
@@ -66,7 +72,8 @@ def fit(
         FitDivergedError: training went non-finite or collapsed, and again from another seed.
     """
     with one_thread():
-        return _fitted(image, mask, config or fast(), device, on_event or (lambda _: None))()
+        path = None if checkpoint is None else Path(checkpoint)
+        return _fitted(image, mask, config or fast(), device, on_event or (lambda _: None), path)()
 
 
 def fit_batch(
@@ -120,7 +127,12 @@ def fit_batch(
 
 
 def _fitted(
-    image: Any, mask: Any, config: FitConfig, device: torch.device | str, on_event: Callable[[FitEvent], None]
+    image: Any,
+    mask: Any,
+    config: FitConfig,
+    device: torch.device | str,
+    on_event: Callable[[FitEvent], None],
+    path: Path | None = None,  # of a checkpoint
 ) -> Callable[[], Pyramid]:
     """A function that waits for the pyramid; its work is queued on the device, from another seed where it diverged."""
     if isinstance(image, ImageError):  # of whoever decoded
@@ -132,14 +144,21 @@ def _fitted(
     refuse_constant(pixels)
     real = to_signed(resize_pixels(pixels, size)).to(device, non_blocking=True)
     levels, values = (None, ()) if classes is None else _indexed(classes, size, config)
-    for attempt in range(ATTEMPTS):
+    sizes = stack_sizes((real.shape[2], real.shape[3]), config, visible_px(real, levels, config))
+    checkpoint = Checkpoint(path, identity_of(real, sizes, config)) if path and config.generated else None
+    attempt = checkpoint.attempt if checkpoint and checkpoint.attempt in range(ATTEMPTS) else 0
+    while True:
         try:
-            finish = _fit_once(real, levels, config, attempt, on_event)
+            finish = _fit_once(real, sizes, config, attempt, on_event, checkpoint)
             return lambda: replace(finish(), mask=levels, mask_values=values)
+        except UnfitStateError:
+            attempt = 0
         except FitDivergedError:
-            if attempt + 1 == ATTEMPTS:
+            attempt += 1
+            if attempt >= ATTEMPTS:
                 raise
-    raise AssertionError("unreachable")
+        if checkpoint:
+            checkpoint.forget()
 
 
 def _indexed(mask: Mask, size: Size, config: FitConfig) -> tuple[Tensor, tuple[int, ...]]:
@@ -158,11 +177,15 @@ def _indexed(mask: Mask, size: Size, config: FitConfig) -> tuple[Tensor, tuple[i
 
 
 def _fit_once(
-    real: Tensor, levels: Tensor | None, config: FitConfig, attempt: int, on_event: Callable[[FitEvent], None]
+    real: Tensor,
+    sizes: tuple[Sequence[Size], Sequence[Size]],  # of the generated and of the copied scales
+    config: FitConfig,
+    attempt: int,
+    on_event: Callable[[FitEvent], None],
+    checkpoint: Checkpoint | None,
 ) -> Callable[[], Pyramid]:
     """A function that waits for the pyramid and brings it to the CPU; its work is queued on the device."""
-    started_sec = time.process_time()
-    sizes = stack_sizes((real.shape[2], real.shape[3]), config, visible_px(real, levels, config))
+    started_sec = time.process_time() - (checkpoint.spent_sec if checkpoint else 0.0)
     work = _work(sizes, real.shape[1], config)
     total = sum(scale.load for scale in work)
 
@@ -170,7 +193,7 @@ def _fit_once(
         done = sum(scale.load for scale in work[:k]) + work[k].load * step / work[k].steps
         on_event(FitEvent(k, len(work), step, work[k].steps, attempt, done / total, losses))
 
-    scales = _scales(real, sizes, config, attempt, report)
+    scales = _scales(real, sizes, config, attempt, report, checkpoint)
     with torch.no_grad():
         remembered = [scale.reconstruct() - resize(real, scale.size, config.sizes.resample) for scale in scales]
         displacement_px = measure_displacement(scales, config.seed)
@@ -198,13 +221,14 @@ def _scales(
     config: FitConfig,
     attempt: int,
     report: Report,
+    checkpoint: Checkpoint | None,
 ) -> tuple[Scale, ...]:
     """All scales, fitted: the generated ones, then the copied ones above them."""
     generated, copied = sizes
     resample, seeds = config.sizes.resample, (config.seed, attempt)
     scales: tuple[Scale, ...] = ()
     if config.generated is not None:
-        made = fit_generated(real, generated, config.generated, resample, seeds, report)
+        made = fit_generated(real, generated, config.generated, resample, seeds, report, checkpoint)
         # What is copied for a generated image jumps as it changes: so it is what half precision keeps, from the start.
         if config.copied is not None:
             made = tuple(map(_in_half_precision, made))

@@ -48,7 +48,10 @@ def encoded(descriptor: NDArray[np.uint8]) -> str:
 
 def decoded(text: str) -> NDArray[np.uint8]:
     """The inverse of `encoded`; zeros, which nothing is found by, for what is none."""
-    data = base64.b64decode(text)
+    try:
+        data = base64.b64decode(text)
+    except ValueError:  # as `binascii.Error` is one too
+        data = b""
     return np.frombuffer(data if len(data) == DESCRIPTOR_BYTES else bytes(DESCRIPTOR_BYTES), dtype=np.uint8)
 
 

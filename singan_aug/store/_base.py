@@ -69,6 +69,11 @@ class Store(ABC):
     def load(self, key: str) -> Pyramid:
         """The pyramid, on the CPU, its checksums verified. Raises as `manifest` does."""
 
+    def check(self, key: str, *, deep: bool = False) -> None:
+        """Read a pyramid back and compare it with its checksums; `deep` also makes it again. Raises as `load`."""
+        del deep
+        self.load(key)
+
     @abstractmethod
     def save(
         self, key: Key, pyramid: Pyramid, *, name: str = "", source_size: tuple[int, int] | None = None
@@ -133,6 +138,11 @@ class Store(ABC):
 
     def sweep(self) -> None:
         """Clear what writes that were cut short left behind. Raises `StoreWriteError`."""
+
+    def unfinished(self, key: str) -> Path | None:
+        """A file for the state of a long fit that is under way, whether it exists or not; None without a place."""
+        del key
+        return None
 
     def claim(self, key: str, *, wait: bool) -> AbstractContextManager[bool]:
         """A context in which no other process fits this key; False where another does and `wait` is False."""

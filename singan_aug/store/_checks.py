@@ -6,7 +6,6 @@ A checksum guards against accidents, not against somebody who writes both a harm
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 from datetime import datetime
 
@@ -59,6 +58,6 @@ def _unreadable(manifest: Manifest) -> str | None:
         return f"expected a date as ISO 8601 has it, got {manifest.created_at!r}"
     try:
         length = len(base64.b64decode(manifest.descriptor, validate=True))
-    except binascii.Error:
+    except ValueError:  # binascii's errors are; so is what it says of other letters than ASCII
         length = 0
     return None if length == DESCRIPTOR_BYTES else f"expected a descriptor of {DESCRIPTOR_BYTES} bytes, got {length}"

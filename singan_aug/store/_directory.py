@@ -8,6 +8,7 @@
     ROOT/variants.bank                                 variants drawn beforehand, where there are any
     ROOT/partial/KEY.RANDOM/                           being written; safe to delete when nothing runs
     ROOT/claims/KEY.lock, KEY.json                     held by the process that fits KEY; who that is
+    ROOT/unfinished/KEY                                the state of a long fit, for whoever goes on with it
     ROOT/failures/KEY.json                             why KEY could not be fitted
     ROOT/derived/NAME                                  made out of the manifests; may be deleted at any time
     ROOT/quarantine/KEY.RANDOM/                        broken entries put aside
@@ -23,7 +24,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
@@ -48,9 +48,6 @@ from singan_aug.store._files import (
 from singan_aug.store._format import STORE_FILE, STORE_TEXT, check_store_file
 from singan_aug.store._leftovers import KEY, clear, incomplete
 from singan_aug.store._manifest import MANIFEST_NAME, WEIGHTS_NAME
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["DirectoryStore"]
 
@@ -200,6 +197,12 @@ class DirectoryStore(EntryStore):
                 aside.replace(self.root / STORE_FILE)
             finally:
                 aside.unlink(missing_ok=True)
+
+    def unfinished(self, key: str) -> Path | None:
+        """ROOT/unfinished/KEY; `sweep` clears those of which there is a pyramid."""
+        self.refuse_odd_key(key)
+        folder = self.root / "unfinished"
+        return None if folder.is_symlink() else folder / key
 
     @contextmanager
     def claim(self, key: str, *, wait: bool) -> Iterator[bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from singan_aug.errors import CorruptPyramidError, MissingPyramidError
 from singan_aug.images.descriptor import encoded
@@ -12,7 +12,15 @@ from singan_aug.store._base import Store
 from singan_aug.store._checks import MANIFEST_BYTES, WEIGHTS_BYTES, contradiction
 from singan_aug.store._key import Key
 from singan_aug.store._leftovers import KEY
-from singan_aug.store._manifest import FORMAT_VERSION, MANIFEST_NAME, WEIGHTS_NAME, Manifest, checksum, described
+from singan_aug.store._manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    WEIGHTS_NAME,
+    Manifest,
+    checksum,
+    described,
+    intact,
+)
 
 if TYPE_CHECKING:
     from singan_aug.pyramid import Pyramid
@@ -92,17 +100,42 @@ class EntryStore(Store):
                 if manifest == before:  # else it was replaced between the reading of its two files
                     raise
 
+    def check(self, key: str, *, deep: bool = False) -> None:
+        """Every byte of the two files against its checksum, as they lie there, not as this machine has copies."""
+        while not deep:
+            text = self._text(key)
+            try:
+                values = self._intact(key, text)
+                weights = self.read(key, WEIGHTS_NAME, WEIGHTS_BYTES)
+                self._refuse_other(key, weights, values.get("weights_bytes"), values.get("weights_checksum"))
+            except CorruptPyramidError:
+                if self._text(key) == text:  # else it was replaced between the reading of its two files
+                    raise
+            else:
+                return
+        self.load(key)
+
+    def _intact(self, key: str, text: bytes) -> dict[str, Any]:
+        path = self.path_of(key, MANIFEST_NAME)
+        try:
+            values = intact(text.decode(errors="replace"), path)
+        except CorruptPyramidError as error:
+            raise CorruptPyramidError(f"{error}: {self.remedy(key)}") from None
+        if values.get("key") != key:
+            raise CorruptPyramidError(f"{path}: it describes {values.get('key')}, not {key}: {self.remedy(key)}")
+        return values
+
     def _weights(self, manifest: Manifest) -> bytes:
-        key = manifest.key
-        path = self.path_of(key, WEIGHTS_NAME)
         weights = self.read_weights(manifest)
-        if len(weights) != manifest.weights_bytes:
-            raise CorruptPyramidError(
-                f"{path}: expected {manifest.weights_bytes} bytes, got {len(weights)}: " + self.remedy(key)
-            )
-        if checksum(weights) != manifest.weights_checksum:
-            raise CorruptPyramidError(f"{path}: its checksum is not the manifest's: " + self.remedy(key))
+        self._refuse_other(manifest.key, weights, manifest.weights_bytes, manifest.weights_checksum)
         return weights
+
+    def _refuse_other(self, key: str, weights: bytes, length: Any, guard: Any) -> None:
+        path = self.path_of(key, WEIGHTS_NAME)
+        if len(weights) != length:
+            raise CorruptPyramidError(f"{path}: expected {length} bytes, got {len(weights)}: " + self.remedy(key))
+        if checksum(weights) != guard:
+            raise CorruptPyramidError(f"{path}: its checksum is not the manifest's: " + self.remedy(key))
 
     def save(
         self, key: Key, pyramid: Pyramid, *, name: str = "", source_size: tuple[int, int] | None = None

@@ -43,6 +43,10 @@ def clear(root: Path, claims: Claims, is_complete: Callable[[str], bool]) -> Non
                     refuse_links(entry.parent.parent, entry.parent, entry)
                     shutil.rmtree(entry, ignore_errors=True)
         claims.forget(is_complete)
+        refuse_links(root / "unfinished")
+        for name in listed(root / "unfinished"):
+            if is_complete(name.partition(".")[0]):  # KEY, or one that was being written: KEY.NUMBER
+                _delete(root / "unfinished" / name)
 
 
 def _claim_of(name: str) -> str:

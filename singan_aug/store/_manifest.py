@@ -18,6 +18,7 @@ __all__ = [
     "Manifest",
     "checksum",
     "described",
+    "intact",
     "newer",
     "refuse_newer",
 ]
@@ -65,6 +66,21 @@ def described(text: str, key: str, where: str) -> str:
     raise CorruptPyramidError(f"{where}: not the manifest of {key} that this package wrote")
 
 
+def intact(text: str, where: str) -> dict[str, Any]:
+    """The values of a manifest, of which nothing is known but that its checksum is right. Raises as `from_json`."""
+    try:
+        values = json.loads(text)
+        refuse_newer(values["format_version"], where)
+        del values["manifest_checksum"]
+        # Over the values as they stand, not as this version would write them: it may know more fields.
+        whole = _guarded(values) == text
+    except (ValueError, KeyError, TypeError, RecursionError):  # the JSON module's errors are ValueErrors
+        raise CorruptPyramidError(f"{where}: not a manifest that this package wrote") from None
+    if not whole:
+        raise CorruptPyramidError(f"{where}: its checksum does not match its contents")
+    return dict(values)
+
+
 class Manifest(BaseModel):
     """One stored pyramid. cache/manifest.schema.json is this class as JSON Schema."""
 
@@ -102,16 +118,7 @@ class Manifest(BaseModel):
         Raises `CorruptPyramidError` if so much as one byte differs from what was written, `StoreFormatError` for a
         newer format. `where` names the file in the message.
         """
-        try:
-            values = json.loads(text)
-            refuse_newer(values["format_version"], where)
-            del values["manifest_checksum"]
-            # Over the values as they stand, not as this version would write them: it may know more fields.
-            intact = _guarded(values) == text
-        except (ValueError, KeyError, TypeError, RecursionError):  # the JSON module's errors are ValueErrors
-            raise CorruptPyramidError(f"{where}: not a manifest that this package wrote") from None
-        if not intact:
-            raise CorruptPyramidError(f"{where}: its checksum does not match its contents")
+        values = intact(text, where)
         try:
             return cls.model_validate(values)
         except ValidationError as error:

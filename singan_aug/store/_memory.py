@@ -90,6 +90,10 @@ class MemoryStore(Store):
         self._kept.move_to_end(key)
         return self._kept[key][0]
 
+    def check(self, key: str, *, deep: bool = False) -> None:
+        """Of the store beneath: what is kept here says nothing of its files."""
+        self.beneath.check(key, deep=deep)
+
     def save(
         self, key: Key, pyramid: Pyramid, *, name: str = "", source_size: tuple[int, int] | None = None
     ) -> Manifest:
@@ -114,6 +118,10 @@ class MemoryStore(Store):
     def sweep(self) -> None:
         """The store beneath."""
         self.beneath.sweep()
+
+    def unfinished(self, key: str) -> Path | None:
+        """Of the store beneath."""
+        return self.beneath.unfinished(key)
 
     def claim(self, key: str, *, wait: bool) -> AbstractContextManager[bool]:
         """The store beneath's claim."""

@@ -77,6 +77,9 @@ class PackedWhenRead(DirectoryStore):
     def load(self, key: str) -> Pyramid:
         return self._packed.load(key)
 
+    def check(self, key: str, *, deep: bool = False) -> None:
+        self._packed.check(key, deep=deep)
+
     def has_weights(self, key: str, weights_checksum: str) -> bool:
         return self._packed.has_weights(key, weights_checksum)
 
@@ -240,6 +243,12 @@ def test_the_source_has_the_size_of_the_pyramid_unless_told(store: Store) -> Non
     assert store.save(_key(), _pyramid()).source_size == (18, 26)
 
 
+def test_what_is_whole_passes_every_check(store: Store) -> None:
+    store.save(_key(), _pyramid())
+    for deep in (False, True):
+        store.check(str(_key()), deep=deep)
+
+
 def test_keys_are_those_saved_and_sorted(store: Store) -> None:
     keys = [_key(image_seed=seed) for seed in range(6)]
     for key in keys:
@@ -269,7 +278,7 @@ def test_part_of_a_fingerprint_finds_nothing(store: Store) -> None:
     assert [store.find(part) for part in ("", digest[:2], digest[:31], digest + "0", str(_key()))] == [[]] * 5
 
 
-@pytest.mark.parametrize("method", ["manifest", "load", "remove"])
+@pytest.mark.parametrize("method", ["manifest", "load", "check", "remove"])
 def test_a_missing_key_is_named(store: Store, method: str) -> None:
     store.save(_key(), _pyramid())
     with pytest.raises(MissingPyramidError) as caught:
@@ -281,7 +290,7 @@ def test_a_missing_key_is_named(store: Store, method: str) -> None:
     assert f"`{store.command('ls')}`" in message
 
 
-@pytest.mark.parametrize("method", ["manifest", "load", "remove"])
+@pytest.mark.parametrize("method", ["manifest", "load", "check", "remove"])
 @pytest.mark.parametrize("key", ["", "abc", "..", "../../etc", f"{NOWHERE}/..", str(NOWHERE).upper(), f"{NOWHERE}\n"])
 def test_what_is_no_key_is_refused(store: Store, method: str, key: str) -> None:
     store.save(_key(), _pyramid())

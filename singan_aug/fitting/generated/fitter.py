@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from singan_aug.config import Generated, Networks
 from singan_aug.errors import ConfigError
+from singan_aug.fitting.checkpoint import Checkpoint, State, restoring, under
 from singan_aug.fitting.events import Report, ScaleWork
 from singan_aug.fitting.generated.objectives import OBJECTIVES, Objective
 from singan_aug.fitting.generated.schedule import RATES, scale_steps
@@ -49,32 +51,61 @@ def fit_generated(
     resample: str,
     seeds: tuple[int, ...],  # that everything random derives from
     report: Report,
+    checkpoint: Checkpoint | None = None,  # that it goes on from, and keeps its state in
 ) -> tuple[GeneratedScale, ...]:
     """Train one generator after the other, each on the draws of those below it.
 
     Raises `ConfigError` where a part is not registered or the networks are too deep, `FitDivergedError` where losses or
-    draws become non-finite or draws constant.
+    draws become non-finite or draws constant, `UnfitStateError` for a checkpoint of another fit.
     """
     channels, device, trained = real.shape[1], real.device, trained_sizes(sizes, generated)
     widths = scale_widths(len(trained), generated.networks)
     _check(generated, resample, trained)
     scales: tuple[GeneratedScale, ...] = ()
     objective: Objective | None = None
+    kept = checkpoint.state if checkpoint else None
+    done = int(kept["scale"]) if kept else 0  # scales
     for k, width in enumerate(widths):
         rng = generator_for(*seeds, k, "weights")
         below = scales[-1].generator if scales and widths[k - 1] == width else None
         generator = initial_generator(generated.networks, channels, width, below, rng).to(device)
+        if kept is not None and k < done:
+            scale = training_scale_for(real, trained, scales, generator, generated, resample).scale
+            scales = (*scales, _finished(scale, under(f"{k}", kept)))
+            continue
         objective = OBJECTIVES[generated.objective.loss](generated, channels, width, rng, device, objective)
         training_scale = training_scale_for(real, trained, scales, generator, generated, resample)
 
         def note(step: int, losses: Mapping[str, float], scale: int = k) -> None:
             report(scale, step, losses)
 
-        fitted = train(training_scale, objective, generated, generator_for(*seeds, k, "training"), note)
-        scales = (*scales, fitted)
+        def keep(here: Callable[[], State], below: tuple[GeneratedScale, ...] = scales) -> None:
+            if checkpoint is not None and checkpoint.is_due:
+                checkpoint.write({**_state(below), **here()}, attempt=seeds[-1])
+
+        rng = generator_for(*seeds, k, "training")
+        scales = (*scales, train(training_scale, objective, generated, rng, note, keep, kept if k == done else None))
     for k in range(len(trained), len(sizes)):
         report(k, 1, {})
     return scales
+
+
+def _state(scales: tuple[GeneratedScale, ...]) -> dict[str, Tensor]:
+    """Of scales whose training has ended: all else of them follows from it."""
+    state = {"scale": torch.tensor(len(scales))}
+    for k, scale in enumerate(scales):
+        state |= {f"{k}.generator.{name}": tensor for name, tensor in scale.generator.state_dict().items()}
+        state |= {} if scale.z_star is None else {f"{k}.z_star": scale.z_star}
+    return state
+
+
+def _finished(scale: GeneratedScale, state: State) -> GeneratedScale:
+    """A scale as it was when its training had ended. Its generator is changed in place."""
+    with restoring():
+        scale.generator.load_state_dict(under("generator", state))
+        z_star = None if scale.z_star is None else state["z_star"].to(scale.entering.device)
+    scale.generator.eval().requires_grad_(False)
+    return replace(scale, z_star=z_star)
 
 
 def _check(generated: Generated, resample: str, sizes: Sequence[Size]) -> None:

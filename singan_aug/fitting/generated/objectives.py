@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import cached, register_parametrization
 from singan_aug._registry import Registry
 from singan_aug.config import Generated
 from singan_aug.errors import ConfigError
+from singan_aug.fitting.checkpoint import State, adam_state, restore_adam, under
 from singan_aug.fitting.generated.losses import (
     critic_loss,
     generator_loss,
@@ -50,6 +51,12 @@ class Objective(Protocol):
 
     def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
         """The generator's loss, with a graph back to `fake`."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that it has learned so far, for a fit that is interrupted."""
+
+    def restore(self, state: State) -> None:
+        """The inverse of `state`. Raises KeyError or RuntimeError where names or shapes do not fit."""
 
 
 class _Build(Protocol):
@@ -112,7 +119,6 @@ class _Adversarial:
         return None
 
     def set_rate(self, learning_rate: float) -> None:
-        """Follow the schedule."""
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate
 
@@ -141,9 +147,19 @@ class _Adversarial:
         return losses if self._penalty is None else {**losses, "penalty": self._penalty}
 
     def loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
-        """What the scores of a draw say to the generator."""
         del real, generator
         return self._realism(self.critic(fake))
+
+    def state(self) -> dict[str, Tensor]:
+        """The critic and its optimiser. The last penalty is part of it, since it is told of until the next."""
+        state = {"updates": torch.tensor(self._updates), **adam_state(self._optimiser, "adam")}
+        state |= {} if self._penalty is None else {"penalty": self._penalty}
+        return state | {f"critic.{name}": tensor for name, tensor in self.critic.state_dict().items()}
+
+    def restore(self, state: State) -> None:
+        self.critic.load_state_dict(under("critic", state))
+        restore_adam(self._optimiser, "adam", state)
+        self._updates, self._penalty = int(state["updates"]), state.get("penalty")
 
 
 @OBJECTIVES.register("wgan_gp")
@@ -220,7 +236,7 @@ class SemiDual:
         device: torch.device,
         below: Objective | None,
     ) -> None:
-        del channels, width, generator, device, below
+        del channels, width, generator, below
         if config.schedule.crop_px:
             raise ConfigError(
                 f"expected crop_px=0 with loss='semi_dual', which knows every patch of the image by its place, got "
@@ -228,7 +244,7 @@ class SemiDual:
             )
         self._objective, self._schedule = config.objective, config.schedule
         self._learning: tuple[Tensor, torch.optim.Optimizer] | None = None  # the potential, once there is an image
-        self._rate = config.schedule.learning_rate
+        self._rate, self._device = config.schedule.learning_rate, device
 
     def set_rate(self, learning_rate: float) -> None:
         """Follow the schedule."""
@@ -252,11 +268,24 @@ class SemiDual:
         known = self._patches(real)
         return semi_dual(self._picked(fake, generator), known, self._potential(known)[0])[0]
 
-    def _potential(self, known: Tensor) -> tuple[Tensor, torch.optim.Optimizer]:
+    def state(self) -> dict[str, Tensor]:
+        """The potential and its optimiser; nothing before the first image."""
         if self._learning is None:
-            potential = known.new_zeros(len(known))
-            betas = (self._schedule.beta1, self._schedule.beta2)
-            self._learning = potential, torch.optim.Adam([potential], lr=self._rate, betas=betas)
+            return {}
+        potential, optimiser = self._learning
+        return {"potential": potential, **adam_state(optimiser, "adam")}
+
+    def restore(self, state: State) -> None:
+        """The same again."""
+        if state:
+            restore_adam(self._begun(state["potential"].to(self._device))[1], "adam", state)
+
+    def _potential(self, known: Tensor) -> tuple[Tensor, torch.optim.Optimizer]:
+        return self._learning or self._begun(known.new_zeros(len(known)))
+
+    def _begun(self, potential: Tensor) -> tuple[Tensor, torch.optim.Optimizer]:
+        betas = (self._schedule.beta1, self._schedule.beta2)
+        self._learning = potential, torch.optim.Adam([potential], lr=self._rate, betas=betas)
         return self._learning
 
     def _patches(self, image: Tensor) -> Tensor:
@@ -311,3 +340,11 @@ class SlicedWasserstein:
             filters = random_projections(count, self._channels, side, generator, zero_mean_every=zero_mean_every)
             distances.append(sliced_wasserstein(fake, real.expand_as(fake), filters.to(real.device), stride))
         return torch.stack(distances).mean()
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing is learned."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """There is nothing to restore."""
+        del state

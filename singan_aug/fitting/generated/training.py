@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from singan_aug.config import Generated
 from singan_aug.errors import FitDivergedError
+from singan_aug.fitting.checkpoint import State, adam_state, alike, restore_adam, restoring, under
 from singan_aug.fitting.generated.losses import reconstruction_loss
 from singan_aug.fitting.generated.objectives import Objective
 from singan_aug.fitting.generated.schedule import crop_window, learning_rate, scale_steps
@@ -21,12 +23,13 @@ from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scale import draw_upwards
 from singan_aug.pyramid.sizes import Size
 
-__all__ = ["StepReport", "TrainingScale", "train", "training_scale_for"]
+__all__ = ["Keep", "StepReport", "TrainingScale", "train", "training_scale_for"]
 
 REPORT_EVERY = 10  # steps between reports, which are also the moments at which losses are checked
 COLLAPSED = 0.02  # a draw whose deviation is under this share of the source's has collapsed
 
 StepReport = Callable[[int, Mapping[str, float]], None]  # (steps done, losses)
+Keep = Callable[[Callable[[], State]], None]  # what gives the state of a scale whose training is under way
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +88,16 @@ def train(
     config: Generated,
     rng: torch.Generator,
     report: StepReport,
+    keep: Keep = lambda _: None,  # called at the same moments
+    kept: State | None = None,  # that training goes on from: all but the configuration is part of it
 ) -> GeneratedScale:
     """Train the generator, in place, and return its scale; it ends in eval mode, without gradients.
 
     Where nothing enters scale 0, z* is drawn anew in each iteration, as in every release of the authors' code, and the
     last one is kept. Else the reconstruction takes no noise.
 
-    Raises `FitDivergedError` where losses or draws become non-finite or draws constant.
+    Raises `FitDivergedError` where losses or draws become non-finite or draws constant, `UnfitStateError` for a
+    state of another fit.
     """
     k, scale, real, schedule = len(training_scale.below), training_scale.scale, training_scale.real, config.schedule
     generator, steps, weights = scale.generator, scale_steps(k, schedule), config.objective
@@ -99,8 +105,10 @@ def train(
     betas = (schedule.beta1, schedule.beta2)
     optimiser = torch.optim.Adam(generator.parameters(), lr=schedule.learning_rate, betas=betas, fused=True)
     remembered = training_scale.remembered
-    z_star = torch.zeros_like(real)
-    for step in range(steps):
+    z_star, entering, first = torch.zeros_like(real), real, 0
+    if kept is not None:
+        first, entering, z_star = _restore(kept, generator, optimiser, objective, rng, real, steps)
+    for step in range(first, steps):
         rate = learning_rate(step, steps, schedule)
         objective.set_rate(rate)
         for group in optimiser.param_groups:
@@ -129,9 +137,49 @@ def train(
             if not all(math.isfinite(value) for value in values.values()):
                 raise FitDivergedError("training went non-finite", scale=k, step=step + 1)
             report(step + 1, values)
+            if step + 1 < steps:
+                here = (step + 1, generator, optimiser, objective, rng, entering, z_star)
+                keep(partial(_state, *here))
     generator.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
     _check_alive(generator(entering, noise), real, k, steps)
     return scale if scale.z_star is None else replace(scale, z_star=z_star)
+
+
+def _state(
+    step: int,  # done
+    generator: Generator,
+    optimiser: torch.optim.Optimizer,
+    objective: Objective,
+    rng: torch.Generator,
+    entering: Tensor,
+    z_star: Tensor,
+) -> dict[str, Tensor]:
+    """All that the next step depends on."""
+    state = {"step": torch.tensor(step), "rng": rng.get_state(), "entering": entering, "z_star": z_star}
+    state |= {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
+    state |= {f"objective.{name}": tensor for name, tensor in objective.state().items()}
+    return state | adam_state(optimiser, "adam")
+
+
+def _restore(
+    kept: State,
+    generator: Generator,
+    optimiser: torch.optim.Optimizer,
+    objective: Objective,
+    rng: torch.Generator,
+    real: Tensor,  # on the device to train on
+    steps: int,  # in all
+) -> tuple[int, Tensor, Tensor]:
+    """The inverse of `_state`: steps done, what enters, and z*."""
+    with restoring():
+        generator.load_state_dict(under("generator", kept))
+        objective.restore(under("objective", kept))
+        restore_adam(optimiser, "adam", kept)
+        rng.set_state(kept["rng"])
+        step, entering = int(kept["step"]), kept["entering"].to(real.device)
+        if not 0 < step < steps or entering.shape[1:] != real.shape[1:]:
+            raise ValueError(f"expected a step of {steps}, and what enters {tuple(real.shape)}")
+        return step, entering, alike(real, kept["z_star"])
 
 
 def _check_alive(drawn: Tensor, real: Tensor, k: int, step: int) -> None:
