@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def _flip_file(store: _InMemory, name: str, kind: str, every: int) -> Row:
     counts: Counter[str] = Counter()
     for bit in range(0, 8 * len(whole), every):
         store.held[name] = _flipped(whole, bit)
-        counts[_outcome(lambda: store.load(store.key), StoreError)] += 1
+        seen = {_outcome(partial(read, store.key), StoreError) for read in (store.check, store.load)}
+        counts["crashed" if "crashed" in seen else "unnoticed" if "unnoticed" in seen else "noticed"] += 1
     store.held[name] = whole
     return _row(f"bits flipped: {name} of an entry, {kind}", counts, bytes=len(whole), every=every)
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -25,11 +26,12 @@ from benchmarks._result import RESULTS, Row, say, spread, write
 from singan_aug import draw, learned
 from singan_aug.dataset import Outcome, fit_dataset
 from singan_aug.errors import StoreError
+from singan_aug.fitting import checkpoint
 from singan_aug.store import DirectoryStore
 
 SIZE = (40, 56)
 BRIEF = {"coarsest_px": 16, "steps_coarsest": 20, "width": 8}  # of `learned`: a fit takes about a second
-PARTS = ("kills", "processes", "sigterm", "vanish", "clock", "flips", "fuzz")
+PARTS = ("kills", "processes", "sigterm", "oom", "vanish", "clock", "flips", "fuzz")
 WAIT_SEC = 300.0  # that a process may take to end
 
 
@@ -54,14 +56,22 @@ def _forked(act: Callable[[], int]) -> int:
         os._exit(code)
 
 
-def _fit(paths: list[Path], place: Path, on_outcome: Callable[[Outcome], None] = lambda _: None) -> int:
+def _fit(
+    paths: list[Path],
+    place: Path,
+    on_outcome: Callable[[Outcome], None] = lambda _: None,
+    *,
+    retry_failed: bool = False,
+) -> int:
     """One process that fits them, by itself; its exit code."""
 
     def notify(event: object) -> None:
         if isinstance(event, Outcome):
             on_outcome(event)
 
-    report = fit_dataset(paths, str(place), learned(**BRIEF), batch_images=1, jobs=1, on_event=notify)
+    report = fit_dataset(
+        paths, str(place), learned(**BRIEF), batch_images=1, jobs=1, retry_failed=retry_failed, on_event=notify
+    )
     return 1 if report.failed else 0
 
 
@@ -78,8 +88,12 @@ def _state(place: Path) -> tuple[dict[str, torch.Tensor], int]:
 
 
 def kills(minutes: float, first_seed: int, scratch: Path) -> Row:
-    """SIGKILL at random moments of a fit by `learned`, again and again; what was stored must stay, and be the same."""
+    """SIGKILL at random moments of a fit by `learned`, again and again; what was stored must stay, and be the same.
+
+    The state of training is kept at each report, as that of longer fits is: many a fit goes on from one.
+    """
     rng = random.Random(first_seed)
+    checkpoint.LEAST_SEC = checkpoint.SPENT_SHARE = 0.0
     paths = _photos(scratch / "photos", 4)
     _fit(paths[:1], scratch / "warm-up")  # what is compiled and loaded here need not be so in each process
     started = time.monotonic()
@@ -95,6 +109,7 @@ def kills(minutes: float, first_seed: int, scratch: Path) -> Row:
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         counts["killed" if os.WIFSIGNALED(status) else "ended before"] += 1
+        counts["left a state"] += len(list((place / "unfinished").glob("*")))
         now, broken = _state(place)
         counts["broken"] += broken
         counts["lost"] += len(before.keys() - now.keys())
@@ -108,7 +123,10 @@ def kills(minutes: float, first_seed: int, scratch: Path) -> Row:
         "what": "learned fits killed at random moments",
         "minutes": minutes,
         "usual_fit_sec": round(usual_sec, 3),
-        **{n: counts[n] for n in ("killed", "ended before", "stores completed", "broken", "lost", "different")},
+        **{
+            n: counts[n]
+            for n in ("killed", "ended before", "left a state", "stores completed", "broken", "lost", "different")
+        },
     }
 
 
@@ -206,6 +224,29 @@ def vanish(times: int, first_seed: int, scratch: Path) -> Row:
     return {"what": "folder deleted during a fit", "tried": times, "exit_codes": exit_codes, "completed": completed}
 
 
+def oom(times: int, first_seed: int, scratch: Path) -> Row:
+    """Fits in less and less memory: what there is no room for is named, or the process dies; a later run completes."""
+    rng = random.Random(first_seed)
+    paths = _photos(scratch / "photos", 3)
+    codes, broken, completed = Counter[int](), 0, 0
+    for number in range(times):
+        place, room = scratch / f"store-{number}", rng.randrange(2**18, 2**26)
+
+        def act(place: Path = place, room: int = room) -> int:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + room,) * 2)
+            return _fit(paths, place)
+
+        codes[_ended(_forked(act))] += 1
+        broken += _state(place)[1]
+        _ended(_forked(lambda place=place: _fit(paths, place, retry_failed=True)))  # type: ignore[misc]
+        found, _ = _state(place)
+        completed += len(found) == len(paths)
+    exit_codes = [[code, count] for code, count in sorted(codes.items())]
+    what = "fits with 0.25 to 64 MB more than their process had"
+    return {"what": what, "tried": times, "exit_codes": exit_codes, "broken": broken, "completed": completed}
+
+
 def _measured(part: str, options: argparse.Namespace, scratch: Path) -> list[Row]:
     match part:
         case "kills":
@@ -214,6 +255,8 @@ def _measured(part: str, options: argparse.Namespace, scratch: Path) -> list[Row
             return [processes(8, scratch)]
         case "sigterm":
             return [sigterm(options.times, options.seed, scratch)]
+        case "oom":
+            return [oom(options.times, options.seed, scratch)]
         case "vanish":
             return [vanish(options.times, options.seed, scratch)]
         case "clock":
@@ -231,7 +274,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="rows of others stay as they are")
     parser.add_argument("--minutes", type=float, default=10.0, help="of kills")
     parser.add_argument("--fuzz-minutes", type=float, default=12.0, help="of fuzzing, for each reader")
-    parser.add_argument("--times", type=int, default=8, help="SIGTERM, and vanishing folders")
+    parser.add_argument("--times", type=int, default=8, help="SIGTERM, too little memory, vanishing folders")
     parser.add_argument("--every", type=int, default=1, help="flip one bit of so many")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -1,21 +1,31 @@
-"""Engines that run tasks on many machines, as joblib's backends: dask, ray, or another that joblib knows by name."""
+"""Engines that run tasks on many machines: dask, through joblib, and ray, whose backend for joblib gives no results
+before all are there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from singan_aug.errors import ConfigError
 
-__all__ = ["BACKENDS", "connected", "is_lost"]
+__all__ = ["BACKENDS", "Cluster", "connected", "is_lost"]
 
 BACKENDS = ("dask", "ray")
 
+# What a function gives for each of many arguments, in the order in which they are done. Only so many arguments are
+# taken that all workers are busy.
+Cluster = Callable[[Callable[..., Any], Iterable[Sequence[Any]]], Iterator[Any]]
+LOST = {"KilledWorker", "WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "RayActorError", "ActorDiedError"}
+RETRIES = 3  # of a task whose worker was killed
+
 
 @contextmanager
-def connected(name: str, address: str | None) -> Iterator[Any]:
-    """What `joblib.parallel_config` takes as its backend, while the engine is connected.
+def connected(name: str, address: str | None) -> Iterator[Cluster]:
+    """A function that runs tasks there, while the engine is connected.
 
     Without an address: what the engine itself is set to, or one on this machine. Raises `ConfigError` where it is not
     installed or not there.
@@ -33,22 +43,23 @@ def connected(name: str, address: str | None) -> Iterator[Any]:
     except (OSError, ConnectionError) as error:
         raise ConfigError(f"cannot reach {name} at {address or 'its default address'}: {error}") from None
     try:
-        yield engine.backend
+        yield engine.run
     finally:
         engine.close()
 
 
 def is_lost(error: Exception) -> bool:
     """Whether it says that an engine gave a task up, since worker after worker died of it."""
-    return type(error).__name__ in {"KilledWorker", "WorkerCrashedError", "RayActorError", "ActorDiedError"}
+    return type(error).__name__ in LOST
 
 
 class _Engine:
-    def __init__(self, backend: Any, close: Any) -> None:
-        self.backend, self.close = backend, close
+    def __init__(self, run: Cluster, close: Callable[[], None]) -> None:
+        self.run, self.close = run, close
 
 
 def _dask(address: str | None) -> _Engine:
+    import joblib
     from dask.distributed import Client
     from joblib._dask import DaskDistributedBackend
 
@@ -70,13 +81,40 @@ def _dask(address: str | None) -> _Engine:
             return super().retrieve_result_callback(out)
 
     client = Client(address, set_as_default=False)
-    return _Engine(Backend(client=client), client.close)
+
+    def run(function: Callable[..., Any], arguments: Iterable[Sequence[Any]]) -> Iterator[Any]:
+        with joblib.parallel_config(backend=Backend(client=client)):
+            options = {"return_as": "generator_unordered", "batch_size": 1, "pre_dispatch": "2*n_jobs"}
+            parallel = joblib.Parallel(n_jobs=-1, **options)
+        yield from parallel(joblib.delayed(function)(*each) for each in arguments)
+
+    return _Engine(run, client.close)
 
 
 def _ray(address: str | None) -> _Engine:
     import ray
-    from ray.util.joblib import register_ray
 
-    register_ray()
-    ray.init(address, ignore_reinit_error=True, log_to_driver=False)
-    return _Engine("ray", ray.shutdown)
+    was_there = ray.is_initialized()
+    ray.init(address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+    remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_called)
+
+    def run(function: Callable[..., Any], arguments: Iterable[Sequence[Any]]) -> Iterator[Any]:
+        left = iter(arguments)
+        begun: list[Any] = []
+        try:
+            while True:
+                room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1))) - len(begun)
+                begun += [remote.remote(function, *each) for each in islice(left, room)]
+                if not begun:
+                    return
+                done, begun = ray.wait(begun, num_returns=1)
+                yield from ray.get(done)
+        finally:
+            for task in begun:
+                ray.cancel(task, force=True)
+
+    return _Engine(run, (lambda: None) if was_there else ray.shutdown)
+
+
+def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import joblib
 from joblib.externals.loky import ProcessPoolExecutor
 
-from singan_aug.clusters import is_lost
+from singan_aug.clusters import Cluster, is_lost
 from singan_aug.errors import WorkerLostError
 
 __all__ = ["end_with_parent", "side_by_side", "signals_held_back"]
@@ -33,18 +33,18 @@ def side_by_side(
     jobs: int,
     *,
     apart: bool = False,
-    backend: Any = None,
+    cluster: Cluster | None = None,
 ) -> Iterator[T]:
     """What the function gives for each, in the order in which they are done.
 
     Where `jobs` is 1, in this process; with `apart` in one process beside it, so that this one lives on whatever
-    happens there. Or, whatever `jobs` is, on all workers of a `backend` of joblib's, which `clusters.connected` gives.
+    happens there. Or, whatever `jobs` is, on all workers of a cluster, which `clusters.connected` gives.
     No more arguments are taken than are under way.
 
     Raises `WorkerLostError`, and whatever the function raises.
     """
-    if backend is not None:
-        yield from _in_cluster(function, arguments, backend)
+    if cluster is not None:
+        yield from _in_cluster(function, arguments, cluster)
         return
     if jobs == 1 and not apart:
         yield from (function(*each) for each in arguments)
@@ -67,11 +67,9 @@ def _in_workers(function: Callable[..., T], arguments: Iterable[Sequence[Any]], 
     yield from results
 
 
-def _in_cluster(function: Callable[..., T], arguments: Iterable[Sequence[Any]], backend: Any) -> Iterator[T]:
-    with joblib.parallel_config(backend=backend):
-        parallel = joblib.Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
+def _in_cluster(function: Callable[..., T], arguments: Iterable[Sequence[Any]], cluster: Cluster) -> Iterator[T]:
     try:
-        yield from parallel(joblib.delayed(function)(*each) for each in arguments)
+        yield from cluster(function, arguments)
     except Exception as error:
         if not is_lost(error):
             raise

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,8 +21,10 @@ from typer.testing import CliRunner
 
 from singan_aug.cli import app
 from singan_aug.clusters import connected, is_lost
-from singan_aug.dataset import Event, Outcome, fit_dataset, plan_dataset, read_shard
-from singan_aug.errors import ConfigError
+from singan_aug.config import FitConfig
+from singan_aug.dataset import Event, FitReport, Outcome, fit_dataset, plan_dataset, read_shard
+from singan_aug.errors import ConfigError, WorkerLostError
+from singan_aug.images import LoadedImage, files
 from singan_aug.store import DirectoryStore
 from tests.conftest import copies, make_photo, quick
 
@@ -47,8 +52,10 @@ def _same(one: DirectoryStore, other: DirectoryStore) -> bool:
 # Shards
 
 
-def test_shards_divide_a_dataset_copies_of_an_image_together(photos: Path, tmp_path: Path) -> None:
-    Image.open(photos / "0.png").rotate(90, expand=True).save(photos / "turned.png")
+def test_shards_divide_a_dataset_copies_of_a_file_together(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(photos / "0.png", photos / "a copy.png")
     (photos / "broken.png").write_text("text")
     whole, shared = DirectoryStore(tmp_path / "whole"), DirectoryStore(tmp_path / "shared")
     fit_dataset([photos], whole, TINY, masks="none", jobs=1)
@@ -57,10 +64,19 @@ def test_shards_divide_a_dataset_copies_of_an_image_together(photos: Path, tmp_p
     told = [outcome.path.name for report in reports for outcome in report.outcomes]
     assert sorted(told) == sorted(path.name for path in photos.iterdir())
     assert all(len(report.outcomes) + report.of_other_shards == COUNT + 2 for report in reports)
-    (turned,) = [report for report in reports if any(outcome.path.name == "turned.png" for outcome in report.outcomes)]
-    assert {"0.png"} < {outcome.path.name for outcome in turned.outcomes}
+    (both,) = [report for report in reports if any(outcome.path.name == "a copy.png" for outcome in report.outcomes)]
+    assert {"0.png"} < {outcome.path.name for outcome in both.outcomes}
+    decoded: list[str] = []
+    true_load = files.load_image
+
+    def load_image(path: Path) -> LoadedImage:
+        decoded.append(Path(path).name)
+        return true_load(path)
+
+    monkeypatch.setattr(files, "load_image", load_image)
     again = plan_dataset([photos], shared, TINY, masks="none", shard=(2, 3))
     assert again.todo == ()  # the same part, once more
+    assert sorted(decoded) == sorted(outcome.path.name for outcome in again.known)  # and no image of another part
 
 
 def test_a_shard_does_not_change_when_images_come_and_go(photos: Path, tmp_path: Path) -> None:
@@ -88,6 +104,31 @@ def test_the_command_fits_its_shard_and_counts_the_others(photos: Path, tmp_path
     assert len(list(DirectoryStore(tmp_path / "store").keys())) == COUNT
 
 
+def test_an_image_that_was_turned_is_fitted_once_whatever_its_shard(photos: Path, tmp_path: Path) -> None:
+    for number in range(COUNT):
+        Image.open(photos / f"{number}.png").rotate(90, expand=True).save(photos / f"turned {number}.png")
+    store = DirectoryStore(tmp_path / "store")
+    reports = [fit_dataset([photos], store, TINY, masks="none", jobs=1, shard=(number, 2)) for number in (1, 2)]
+    statuses = [outcome.status for report in reports for outcome in report.outcomes]
+    assert len(statuses) == 2 * COUNT
+    assert statuses.count("fitted") == COUNT == len(list(store.keys()))
+
+
+def test_one_process_for_each_device_fits_each_image_once(photos: Path, tmp_path: Path) -> None:
+    from singan_aug.workers import side_by_side
+
+    store = tmp_path / "store"
+    tasks = [([photos], str(store), TINY, f"cpu:{number}") for number in (0, 1)]  # as cuda:0 and cuda:1 are named
+    reports = list(side_by_side(_fit_on, tasks, 2))
+    statuses = [outcome.status for report in reports for outcome in report.outcomes]
+    assert statuses.count("fitted") == COUNT == len(list(DirectoryStore(store).keys()))
+    assert set(statuses) <= {"fitted", "present"}
+
+
+def _fit_on(paths: list[Path], store: str, config: FitConfig, device: str) -> FitReport:
+    return fit_dataset(paths, store, config, masks="none", device=device, batch_images=2)
+
+
 # Clusters
 
 
@@ -110,57 +151,110 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def _started(*words: str, own_session: bool = False) -> subprocess.Popen[bytes]:
+    """A process that sees this package, in another folder than this one."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, "-m", *words]
+    return subprocess.Popen(
+        command,
+        cwd="/",
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=own_session,
+    )
+
+
 @contextmanager
-def _dask(workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and workers, each a process of its own with one thread; they start in another folder."""
+def _dask(workers: int, _: Path) -> Iterator[tuple[str, Callable[[], int]]]:
+    """A scheduler and workers, each a process of its own with one thread."""
     pytest.importorskip("distributed", reason="dask is not installed")
     address = f"tcp://127.0.0.1:{_free_port()}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    port = address.rpartition(":")[2]
+    at = ["distributed.cli.dask_scheduler", "--port", port, "--host", "127.0.0.1", "--no-dashboard"]
+    each = ["distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    scheduler, *started = _started(*at), *(_started(*each) for _ in range(workers))
 
-    def start(*words: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli." + words[0], *words[1:]],
-            cwd="/",
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    def kill() -> int:
+        started[0].send_signal(signal.SIGKILL)
+        assert started[0].wait() == -signal.SIGKILL
+        return started[0].pid
 
-    scheduler = start("dask_scheduler", "--port", address.rpartition(":")[2], "--host", "127.0.0.1", "--no-dashboard")
-    each = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
-    started = [start("dask_worker", address, *each) for _ in range(workers)]
     try:
-        yield address, started
+        yield address, kill
     finally:
         for process in [*started, scheduler]:
             process.kill()
             process.wait()
 
 
-def test_a_dask_cluster_whose_workers_are_killed_fits_what_one_machine_fits(photos: Path, tmp_path: Path) -> None:
+@contextmanager
+def _ray(workers: int, folder: Path) -> Iterator[tuple[str, Callable[[], int]]]:
+    """One node, which starts a process for each of its processors."""
+    pytest.importorskip("ray", reason="ray is not installed")
+    address = f"127.0.0.1:{_free_port()}"
+    port = address.rpartition(":")[2]
+    own = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # the names of its sockets have to be short
+    at = ["ray.scripts.scripts", "start", "--head", "--port", port, "--num-cpus", str(workers), "--block"]
+    at += ["--include-dashboard", "false", "--temp-dir", str(own), "--object-store-memory", "80000000"]
+    node = _started(*at, own_session=True)
+
+    def kill() -> int:
+        """Of the node's processes one that fits."""
+        for status in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                group = os.getsid(int(status.parent.name))
+                if group == node.pid and status.read_bytes().startswith(b"ray::_called"):
+                    os.kill(int(status.parent.name), signal.SIGKILL)
+                    return int(status.parent.name)
+        raise AssertionError("no worker of ray's is at work")
+
+    try:
+        _wait_for(int(port))
+        yield address, kill
+    finally:
+        os.killpg(node.pid, signal.SIGTERM)
+        node.wait()
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(600):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"nobody listens at {port}")
+
+
+@pytest.mark.parametrize("engine", ["dask", "ray"])
+def test_a_cluster_whose_workers_are_killed_fits_what_one_machine_fits(
+    engine: str, photos: Path, tmp_path: Path
+) -> None:
     from singan_aug.workers import side_by_side
 
     here, there = DirectoryStore(tmp_path / "here"), DirectoryStore(tmp_path / "there")
-    fit_dataset([photos], here, SLOWER, masks="none", jobs=1)
-    events: list[Event] = []
-    with _dask(3) as (address, workers):
+    killed: list[int] = []
+    with {"dask": _dask, "ray": _ray}[engine](3, tmp_path) as (address, kill):
+        fit_dataset([photos], here, SLOWER, masks="none", jobs=1)
 
         def notify(event: Event) -> None:
-            events.append(event)
-            if sum(isinstance(each, Outcome) for each in events) == 1:
-                workers[0].send_signal(signal.SIGKILL)  # in the midst of it
+            if isinstance(event, Outcome) and not killed:
+                killed.append(kill())  # in the midst of it
 
         report = fit_dataset(
-            [os.path.relpath(photos)], there, SLOWER, masks="none", backend="dask", address=address, on_event=notify
+            [os.path.relpath(photos)], there, SLOWER, masks="none", backend=engine, address=address, on_event=notify
         )
-        assert workers[0].wait() == -signal.SIGKILL
+        assert killed
         assert {outcome.status for outcome in report.outcomes} <= {"fitted", "present"}
         assert len(report.outcomes) == COUNT
         assert _same(here, there)
-        with connected("dask", address) as backend:
-            assert sorted(side_by_side(divmod, [(7, 2), (9, 4)], 1, backend=backend)) == [(2, 1), (3, 1)]
+        with connected(engine, address) as cluster:
+            assert sorted(side_by_side(divmod, [(7, 2), (9, 4)], 1, cluster=cluster)) == [(2, 1), (3, 1)]
             with pytest.raises(ZeroDivisionError):
-                list(side_by_side(divmod, [(1, 0)], 1, backend=backend))
+                list(side_by_side(divmod, [(1, 0)], 1, cluster=cluster))
+            if engine == "ray":  # dask's workers would all be gone
+                with pytest.raises(WorkerLostError):
+                    list(side_by_side(os._exit, [(3,)], 1, cluster=cluster))
 
 
 def test_a_cluster_that_is_not_there_is_an_error(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

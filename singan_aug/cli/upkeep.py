@@ -20,7 +20,16 @@ from singan_aug.store import Broken, Listed, Store, fingerprint
 _AGE = re.compile(r"(\d{1,6})([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 7 * 24}
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d+)?)(B|KB|MB|GB)", re.IGNORECASE)
-BESIDE = ("variants.bank", "derived", "partial", "claims", "failures", "quarantine", "store.json")  # pyramids/
+BESIDE = (
+    "variants.bank",
+    "derived",
+    "partial",
+    "unfinished",
+    "claims",
+    "failures",
+    "quarantine",
+    "store.json",
+)  # pyramids/
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 

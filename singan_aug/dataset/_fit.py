@@ -61,8 +61,8 @@ def fit_dataset(
 
     With `budget_sec` what is under way when the time is up is finished, and at least one image is fitted.
 
-    Images are divided into shards by what they show, so each call for another shard, on whatever machine and in
-    whatever order, fits others. Workers of a cluster have to see images and store under the same absolute paths, and
+    Images are divided into shards by the bytes of their files, so each call for another shard, on whatever machine and
+    in whatever order, fits others. Workers of a cluster have to see images and store under the same absolute paths, and
     tell nothing before an image is done (docs/many-machines.md).
 
     `masks` is a folder of mask files or of YOLO polygons, or a COCO file: what an image has there is fitted with it. By
@@ -97,14 +97,17 @@ def fit_dataset(
         store.prepare()
     if plan.todo:
         store.sweep()
-        batch_images = batch_images or (1 if device == "cpu" else DEVICE_BATCH)
+        trained_long = (
+            config.copied is None
+        )  # a kill shall not cost many of these, and their states are kept one by one
+        batch_images = batch_images or (1 if device == "cpu" or trained_long else DEVICE_BATCH)
         if backend is not None:
-            with connected(backend, address) as engine:
-                fits = Fits(store, config, device, notify, backend=engine, until_sec=until_sec)
+            with connected(backend, address) as cluster:
+                fits = Fits(store, config, device, notify, cluster=cluster, until_sec=until_sec)
                 fits.run(plan.todo, wait_sec)
             outcomes += fits.outcomes
         elif batch_images == 1:
-            jobs = choose_jobs(plan.todo, config, jobs)
+            jobs = choose_jobs(plan.todo, config, jobs if device == "cpu" else jobs or 1)
             fits = Fits(store, config, device, notify, jobs=jobs, apart=apart, until_sec=until_sec)
             fits.run(plan.todo, wait_sec)
             outcomes += fits.outcomes
@@ -146,10 +149,10 @@ def _check(
 
 def _still_there(outcomes: list[Outcome], store: Store) -> list[Outcome]:
     """The same; what was stored, and is not there when all is done, has failed."""
-    keys = set(store.keys())
+    stored = [outcome.key for outcome in outcomes if outcome.status in ("fitted", "present")]
+    lost = set(stored) - store.among(stored)
 
     def now(outcome: Outcome) -> Outcome:
-        lost = outcome.status in ("fitted", "present") and outcome.key not in keys
-        return replace(outcome, status="failed", message=DELETED) if lost else outcome
+        return replace(outcome, status="failed", message=DELETED) if outcome.key in lost else outcome
 
     return [now(outcome) for outcome in outcomes]

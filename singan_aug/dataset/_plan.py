@@ -60,15 +60,15 @@ def plan_dataset(
     of = beside.of
     images = [path for path in found.images if path not in beside.not_images][:limit]
     images = images if choose is None else list(choose(images))
+    others = len(images)
+    images = [path for path in images if shard is None or in_shard(path, shard)]
+    others -= len(images)
     looked = map_images(lambda path, image: _look(path, image, of.get(path), store, config, retry_failed), images)
     todo: dict[str, Todo] = {}
     left_out = sum(len(broken) for _, broken in looked)
     known = [Outcome(path, "failed", message=reason) for path, reason in found.unreadable]
-    others = 0
     for item, _ in looked:
-        if shard and not in_shard(item, shard):
-            others += 1
-        elif isinstance(item, Outcome):
+        if isinstance(item, Outcome):
             known.append(item)
         elif item.key in todo:
             known.append(Outcome(item.path, "duplicate", item.key, f"same image as {todo[item.key].path}", item.notes))

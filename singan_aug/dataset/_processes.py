@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 
+from singan_aug.clusters import Cluster
 from singan_aug.config import FitConfig
 from singan_aug.dataset._channel import channel
 from singan_aug.dataset._events import Event, OnEvent, Outcome, Progress, Todo, Waiting
@@ -54,8 +55,8 @@ def choose_jobs(todo: Sequence[Todo], config: FitConfig, jobs: int | None) -> in
 class Fits:
     """The fits of one call: each image once, whatever becomes of processes.
 
-    With `apart` even one fit at a time is in a worker process, so that this one outlives it. With a `backend` of
-    joblib's they are on its workers, which tell nothing before they are done; only what killed some is tried again
+    With `apart` even one fit at a time is in a worker process, so that this one outlives it. With a
+    `cluster` they are on its workers, which tell nothing before they are done; only what killed some is tried again
     here. Once the first has begun, no other begins after `until_sec`, by the monotonic clock.
     """
 
@@ -68,12 +69,12 @@ class Fits:
         *,
         jobs: int = 1,
         apart: bool = False,
-        backend: Any = None,
+        cluster: Cluster | None = None,
         until_sec: float = math.inf,
         begun: bool = False,
     ) -> None:
         self._store, self._config, self._device = store, config, device
-        self._notify, self._jobs, self._apart, self._backend = notify, jobs, apart, backend
+        self._notify, self._jobs, self._apart, self._cluster = notify, jobs, apart, cluster
         self._until_sec, self._begun = until_sec, begun
         self.outcomes: list[Outcome] = []
 
@@ -118,7 +119,7 @@ class Fits:
         """Fit these; the ones under way when a worker was killed alone. Gives those that other processes are at."""
         left, busy = deque(items), list[Todo]()
         while left and not self._time_is_up():
-            busy += self._alone(self._until_lost(left, busy, self._jobs, self._backend, apart=self._apart), begun=True)
+            busy += self._alone(self._until_lost(left, busy, self._jobs, self._cluster, apart=self._apart), begun=True)
         return busy
 
     def _alone(self, items: Sequence[Todo], *, begun: bool) -> list[Todo]:
@@ -134,13 +135,20 @@ class Fits:
         return busy
 
     def _until_lost(
-        self, left: deque[Todo], busy: list[Todo], jobs: int, backend: Any, *, apart: bool, begun: bool = False
+        self,
+        left: deque[Todo],
+        busy: list[Todo],
+        jobs: int,
+        cluster: Cluster | None,
+        *,
+        apart: bool,
+        begun: bool = False,
     ) -> list[Todo]:
         """Fit what is left until it is empty, or a worker was killed; gives those that were under way then."""
         under_way: dict[str, Todo] = {}
         jobs = min(jobs, len(left))
         local = channel(self._notify, apart=apart or jobs > 1)
-        with local if backend is None else nullcontext((_silent, self._notify)) as (send, report):
+        with local if cluster is None else nullcontext((_silent, self._notify)) as (send, report):
 
             def tasks() -> Iterator[tuple[Any, ...]]:
                 while left and not self._time_is_up():
@@ -150,7 +158,7 @@ class Fits:
                     yield item, self._store.location, self._config, self._device, send
 
             with suppress(WorkerLostError):
-                for item, outcome in side_by_side(fit_one, tasks(), jobs, apart=apart, backend=backend):
+                for item, outcome in side_by_side(fit_one, tasks(), jobs, apart=apart, cluster=cluster):
                     del under_way[item.key]
                     if outcome is None:
                         busy.append(item)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import zlib
+from pathlib import Path
 
-from singan_aug.dataset._events import Outcome, Todo
+import xxhash
+
 from singan_aug.errors import ConfigError
 
 __all__ = ["Shard", "in_shard", "read_shard"]
 
+FIRST_BYTES = 2**16
 Shard = tuple[int, int]  # (number, count): 1 to count
 
 
@@ -27,7 +30,14 @@ def checked(shard: Shard, given: object) -> Shard:
     return shard
 
 
-def in_shard(item: Todo | Outcome, shard: Shard) -> bool:
-    """By the image's fingerprint, so that copies are in one shard; by its name where it could not be read."""
-    number = int(item.key[:16], 16) if item.key else zlib.crc32(os.fsencode(item.path.name))
+def in_shard(path: Path, shard: Shard) -> bool:
+    """By the file's length and its first bytes, so that copies of it are in one shard, and no other image is decoded.
+
+    By its name where it cannot be read.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            number = xxhash.xxh3_64_intdigest(file.read(FIRST_BYTES), seed=os.fstat(file.fileno()).st_size)
+    except OSError:
+        number = zlib.crc32(os.fsencode(path.name))
     return number % shard[1] == shard[0] - 1

@@ -94,6 +94,10 @@ class Store(ABC):
     def __contains__(self, key: str) -> bool:
         return key in set(self.keys())
 
+    def among(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys that are there now."""
+        return set(self.keys()).intersection(keys)
+
     def entries(self) -> Iterator[Listed | Broken]:
         """What a list tells of every pyramid, in the order of the keys, those that cannot be read among them."""
         for key in self.keys():

@@ -109,6 +109,10 @@ class DirectoryStore(EntryStore):
         self.check_format()
         return self._complete(key)
 
+    def among(self, keys: Iterable[str]) -> set[str]:
+        """A look at each, rather than a list of all."""
+        return {key for key in keys if key in self}
+
     def find(self, fingerprint: str) -> list[str]:
         """Keys of the pyramids fitted to one image: one folder is listed, and again when it has changed."""
         shard, prefix = fingerprint[:2], f"{fingerprint}-"

@@ -51,6 +51,10 @@ class MemoryStore(Store):
     def __contains__(self, key: str) -> bool:
         return key in self._kept or key in self.beneath
 
+    def among(self, keys: Iterable[str]) -> set[str]:
+        """From the store beneath."""
+        return self.beneath.among(keys)
+
     def entries(self) -> Iterator[Listed | Broken]:
         """From the store beneath."""
         return self.beneath.entries()
