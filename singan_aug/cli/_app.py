@@ -56,6 +56,7 @@ __all__ = [
 ]
 
 FAILED = 1
+BROKEN_PIPE = 141  # as the shell has it: 128 and SIGPIPE
 
 BEFORE_0_1 = {"cache": "store"}  # what options were called; scripts that say so go on working, help is silent of it
 
@@ -84,6 +85,9 @@ def reported(command: Command) -> Command:
         except SinGANAugError as error:
             complain(str(error))
             raise typer.Exit(FAILED) from None
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(BROKEN_PIPE) from None
         except OSError as error:
             complain(_explained(error))
             raise typer.Exit(FAILED) from None
