@@ -166,6 +166,7 @@ def test_a_second_attempt_goes_on_as_one(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_at_most_a_twentieth_of_a_long_run_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
     clock = [0.0]
     kept = checkpoint.Checkpoint(tmp_path / "state", "of this", clock=lambda: clock[0])
     state = {"scale": torch.tensor(0), "step": torch.tensor(0)}
