@@ -27,6 +27,7 @@ __all__ = [
     "UnfitStateError",
     "adam_state",
     "alike",
+    "as_tensor",
     "identity_of",
     "restore_adam",
     "restoring",
@@ -78,7 +79,7 @@ class Checkpoint:
 
     def write(self, state: State, attempt: int) -> None:
         """Aside, synced, and renamed."""
-        facts = {"attempt": torch.tensor(attempt), "spent_sec": torch.tensor(self._clock() - self._began_sec)}
+        facts = {"attempt": as_tensor(attempt), "spent_sec": as_tensor(self._clock() - self._began_sec)}
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in {**state, **facts}.items()}
         data = safetensors.torch.save(tensors, {"of": self._identity})
         aside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
@@ -120,6 +121,11 @@ def restoring() -> Iterator[None]:
         yield
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UnfitStateError(str(error)) from None
+
+
+def as_tensor(number: float) -> Tensor:
+    """A number as states keep it."""
+    return torch.tensor(number, device="cpu", dtype=torch.float64)
 
 
 def under(name: str, state: State) -> dict[str, Tensor]:

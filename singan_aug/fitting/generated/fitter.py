@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from singan_aug.config import Generated, Networks
 from singan_aug.errors import ConfigError
-from singan_aug.fitting.checkpoint import Checkpoint, State, restoring, under
+from singan_aug.fitting.checkpoint import Checkpoint, State, as_tensor, restoring, under
 from singan_aug.fitting.events import Report, ScaleWork
 from singan_aug.fitting.generated.objectives import OBJECTIVES, Objective
 from singan_aug.fitting.generated.schedule import RATES, scale_steps
@@ -92,7 +92,7 @@ def fit_generated(
 
 def _state(scales: tuple[GeneratedScale, ...]) -> dict[str, Tensor]:
     """Of scales whose training has ended: all else of them follows from it."""
-    state = {"scale": torch.tensor(len(scales))}
+    state = {"scale": as_tensor(len(scales))}
     for k, scale in enumerate(scales):
         state |= {f"{k}.generator.{name}": tensor for name, tensor in scale.generator.state_dict().items()}
         state |= {} if scale.z_star is None else {f"{k}.z_star": scale.z_star}

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import cached, register_parametrization
 from singan_aug._registry import Registry
 from singan_aug.config import Generated
 from singan_aug.errors import ConfigError
-from singan_aug.fitting.checkpoint import State, adam_state, restore_adam, under
+from singan_aug.fitting.checkpoint import State, adam_state, as_tensor, restore_adam, under
 from singan_aug.fitting.generated.losses import (
     critic_loss,
     generator_loss,
@@ -152,7 +152,7 @@ class _Adversarial:
 
     def state(self) -> dict[str, Tensor]:
         """The critic and its optimiser. The last penalty is part of it, since it is told of until the next."""
-        state = {"updates": torch.tensor(self._updates), **adam_state(self._optimiser, "adam")}
+        state = {"updates": as_tensor(self._updates), **adam_state(self._optimiser, "adam")}
         state |= {} if self._penalty is None else {"penalty": self._penalty}
         return state | {f"critic.{name}": tensor for name, tensor in self.critic.state_dict().items()}
 

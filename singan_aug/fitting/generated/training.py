@@ -12,7 +12,7 @@ from torch import Tensor
 
 from singan_aug.config import Generated
 from singan_aug.errors import FitDivergedError
-from singan_aug.fitting.checkpoint import State, adam_state, alike, restore_adam, restoring, under
+from singan_aug.fitting.checkpoint import State, adam_state, alike, as_tensor, restore_adam, restoring, under
 from singan_aug.fitting.generated.losses import reconstruction_loss
 from singan_aug.fitting.generated.objectives import Objective
 from singan_aug.fitting.generated.schedule import crop_window, learning_rate, scale_steps
@@ -155,7 +155,7 @@ def _state(
     z_star: Tensor,
 ) -> dict[str, Tensor]:
     """All that the next step depends on."""
-    state = {"step": torch.tensor(step), "rng": rng.get_state(), "entering": entering, "z_star": z_star}
+    state = {"step": as_tensor(step), "rng": rng.get_state(), "entering": entering, "z_star": z_star}
     state |= {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
     state |= {f"objective.{name}": tensor for name, tensor in objective.state().items()}
     return state | adam_state(optimiser, "adam")
