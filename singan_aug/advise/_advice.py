@@ -86,7 +86,7 @@ def _of_masks(sight: Sight) -> list[Line]:
             "fit with the masks, which are carried along",
             "left behind they lost most of the gain (downstream.md: horses)",
         ),
-        Line("confine", "no", "its variants were not trained on; it keeps the rest to the pixel (confine.md)"),
+        Line("confine", "no", "of horses' backgrounds it gained nothing (downstream.md: horses128-learned)"),
     ]
     if sight.composition == "objects" and sight.masks <= FEW_MASKS:
         lines.append(
