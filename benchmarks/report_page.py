@@ -6,17 +6,20 @@ Images are crops of photos at several sizes, in ten classes. Needs Chromium and 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from benchmarks._photos import images_in, opened
-from benchmarks._result import Row, say, spread, write
+from benchmarks._result import RESULTS, Row, say, spread, write
 from singan_aug import fit_dataset
 from singan_aug.report import make_report
 
@@ -27,28 +30,19 @@ WINDOWS = {"desktop": (1280, 800), "phone": (390, 844)}
 STEPS = 60  # of scrolling, from top to end
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
-# Milliseconds between frames while the page is scrolled from top to end, one step a frame.
-SCROLL = """async (steps) => {
-  const frame = () => new Promise(requestAnimationFrame), gaps = [];
-  let last = await frame();
-  for (let i = 1; i <= steps; i++) {
-    scrollTo(0, i / steps * (document.body.scrollHeight - innerHeight));
-    const now = await frame();
-    gaps.push(now - last);
-    last = now;
-  }
-  return gaps;
+# One step of scrolling, or one input, and the two frames in which what it changed is painted.
+SCROLL = """async (share) => {
+  const frame = () => new Promise(requestAnimationFrame);
+  scrollTo(0, share * (document.body.scrollHeight - innerHeight));
+  await frame();
+  await frame();
 }"""
-# Milliseconds from an input to the second frame after it, when what it changed has been painted.
 ACT = """async ([id, value, kind]) => {
   const frame = () => new Promise(requestAnimationFrame), input = document.getElementById(id);
-  await frame();
-  const begun = performance.now();
   input.value = value;
   input.dispatchEvent(new Event(kind, { bubbles: true }));
   await frame();
   await frame();
-  return performance.now() - begun;
 }"""
 
 
@@ -59,34 +53,40 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=5, help="how often each action is timed")
     parser.add_argument("--keep", type=Path, help="also write the page here")
+    parser.add_argument("--page", type=Path, help="show this page, kept before, and keep the row about its making")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        made = _crops(images_in(options.photos), options.images, place / "images")
-        started_sec = time.perf_counter()
-        fitted = fit_dataset([place / "images"], place / "store", jobs=1)
-        fit_sec = time.perf_counter() - started_sec
-        say(f"{len(fitted.outcomes)} images, {len(fitted.failed)} failed, {fit_sec:.0f} s")
-        started_sec, started_process_sec = time.perf_counter(), time.process_time()
-        report = make_report(place / "store", images=made, jobs=1)
-        rows: list[Row] = [
-            {
-                "what": "making the page",
-                "images": len(report.entries),
-                "failed": len(report.failed),
-                "fit_sec": round(fit_sec, 1),
-                "wall_sec": round(time.perf_counter() - started_sec, 1),
-                "process_sec": round(time.process_time() - started_process_sec, 1),
-                "megabytes": round(len(report.html.encode()) / 1e6, 2),
-            }
-        ]
-        say(str(rows[0]))
-        page = options.keep or place / "report.html"
-        page.write_text(report.html, encoding="utf-8")
-        for window in WINDOWS:
-            rows.append(_shown(page, window, options.repeats))
-            say(str(rows[-1]))
+    if options.page:
+        before = json.loads((RESULTS / "report_page.json").read_text())
+        rows: list[Row] = [{**before["rows"][0], "made_by": before["rows"][0].get("made_by", before["commit"])}]
+        rows += [_shown(options.page, window, options.repeats) for window in WINDOWS]
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            page = options.keep or Path(folder) / "report.html"
+            rows = [_made(options.photos, options.images, Path(folder), page)]
+            rows += [_shown(page, window, options.repeats) for window in WINDOWS]
+    for row in rows:
+        say(str(row))
     write("report_page", rows, seeds=[0])
+
+
+def _made(photos: Path, count: int, place: Path, page: Path) -> Row:
+    images = _crops(images_in(photos), count, place / "images")
+    started_sec = time.perf_counter()
+    fitted = fit_dataset([place / "images"], place / "store", jobs=1)
+    fit_sec = time.perf_counter() - started_sec
+    say(f"{len(fitted.outcomes)} images, {len(fitted.failed)} failed, {fit_sec:.0f} s")
+    started_sec, started_process_sec = time.perf_counter(), time.process_time()
+    report = make_report(place / "store", images=images, jobs=1)
+    page.write_text(report.html, encoding="utf-8")
+    return {
+        "what": "making the page",
+        "images": len(report.entries),
+        "failed": len(report.failed),
+        "fit_sec": round(fit_sec, 1),
+        "wall_sec": round(time.perf_counter() - started_sec, 1),
+        "process_sec": round(time.process_time() - started_process_sec, 1),
+        "megabytes": round(page.stat().st_size / 1e6, 2),
+    }
 
 
 def _crops(photos: list[Path], count: int, folder: Path) -> dict[Path, str]:
@@ -115,32 +115,45 @@ def _shown(page: Path, window: str, repeats: int) -> Row:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": width, "height": height})
-        started_sec = time.perf_counter()
-        tab.goto(page.as_uri())
-        load_sec = time.perf_counter() - started_sec
-        scrolled = tab.evaluate(SCROLL, STEPS)
         session = tab.context.new_cdp_session(tab)
-        session.send("Performance.enable")
-        counts = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+        def busy_ms(what: Callable[[], Any]) -> float:
+            """Process milliseconds of the page's own thread."""
+            before = _metrics(session)["TaskDuration"]
+            what()
+            return 1000 * (_metrics(session)["TaskDuration"] - before)
+
+        started_sec = time.perf_counter()
+        load_ms = busy_ms(lambda: tab.goto(page.as_uri()))
+        load_sec = time.perf_counter() - started_sec
+        shares = [step / STEPS for step in range(1, STEPS + 1)]
+        scrolled = [busy_ms(partial(tab.evaluate, SCROLL, share)) for share in shares]
+        counts = _metrics(session)
         acts = {
             "start_scale_ms": [("start", str(i % 3), "input") for i in range(repeats)],
             "sort_ms": [("sort", ("displacement", "name")[i % 2], "change") for i in range(repeats)],
             "class_ms": [("class", ("class 3", "")[i % 2], "change") for i in range(repeats)],
         }
         timed: dict[str, Any] = {
-            name: spread([tab.evaluate(ACT, list(each)) for each in actions]) for name, actions in acts.items()
+            name: spread([busy_ms(partial(tab.evaluate, ACT, list(each))) for each in actions])
+            for name, actions in acts.items()
         }
         browser.close()
     return {
         "what": f"the page in Chromium, {window}",
         "window": f"{width}x{height}",
-        "load_sec": round(load_sec, 2),
-        "frame_ms": spread(scrolled),
-        "longest_frame_ms": round(max(scrolled), 1),
+        "load_wall_sec": round(load_sec, 2),
+        "load_ms": round(load_ms),
+        "scroll_step_ms": spread(scrolled),
+        "longest_scroll_step_ms": round(max(scrolled), 1),
         "heap_megabytes": round(counts["JSHeapUsedSize"] / 1e6, 1),
-        "nodes": int(counts["Nodes"]),
         **timed,
     }
+
+
+def _metrics(session: Any) -> dict[str, float]:
+    return {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ __all__ = [
     "show_table",
 ]
 
-LINE_SEC = 60.0  # without a terminal, progress is told at every percent, or after so long
+LINE_SEC = 60.0  # without a terminal, progress is told at every percent, or after so long ...
+SOONEST_SEC = 5.0  # ... but no sooner than this, so that short runs do not fill the screen
 
 MOST_HELD = 5  # images of other processes that are named
 MEASURED = 100  # rows of a table
@@ -188,7 +189,10 @@ class Display:
 
 
 class _Lines:
-    """Progress for a log: a line for each percent, or where a minute has passed; none in a terminal, or if quiet."""
+    """Progress for a log: a line for each percent, at most one in five seconds, at least one a minute, one at the end.
+
+    None in a terminal, or if quiet.
+    """
 
     def __init__(self, what: str) -> None:
         self._what, self._percent = what, 0
@@ -199,7 +203,9 @@ class _Lines:
             return
         share, now_sec = exactly / total, time.monotonic()
         percent = 100 if done >= total else min(99, int(100 * share))
-        if percent <= self._percent and now_sec - self._told_sec < LINE_SEC:
+        since_sec = now_sec - self._told_sec
+        soon = percent < 100 and since_sec < SOONEST_SEC
+        if soon or (percent <= self._percent and since_sec < LINE_SEC):
             return
         self._percent, self._told_sec = percent, now_sec
         left_sec = (now_sec - self._started_sec) * (1 - share) / share if share else None

@@ -171,7 +171,10 @@ def test_the_command_appends_its_log_and_retries_when_asked(
     ]
 
 
-def test_progress_tells_the_rate_the_failures_and_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_tells_the_rate_the_failures_and_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("singan_aug.display.SOONEST_SEC", 0.0)
     todo = tuple(Todo(Path(f"{n}.png"), str(n), (8, 8), 3, ()) for n in range(4))
     with Display() as display:
         display.show(Plan(todo, (), 0))
@@ -196,3 +199,16 @@ def test_the_summary_names_the_slowest_and_the_worst_of_many(
     assert "0.png 1.000, 1.png 0.500, 2.png 0.333" in said
     summarise(FitReport(tuple(outcomes[:3]), 0), store, 1.0, as_json=False)
     assert "slowest" not in capsys.readouterr().out
+
+
+def test_a_short_run_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    monkeypatch.setattr("singan_aug.display.time.monotonic", lambda: now[0])
+    todo = tuple(Todo(Path(f"{n}.png"), str(n), (8, 8), 3, ()) for n in range(20))
+    with Display() as display:
+        display.show(Plan(todo, (), 0))
+        for item in todo:
+            now[0] += 0.1
+            display.show(Outcome(item.path, "fitted"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "20 of 20 images (100 %)" in line

@@ -7,7 +7,7 @@ const make = (tag, properties = {}, ...children) => {
   return made;
 };
 
-// Cards are there from the start; their pictures are read and shown near the view alone, and given back far from it.
+// Cards are there from the start; their measures and pictures are shown near the view alone, pictures given back far from it.
 
 const cards = entries.map((entry, i) => {
   const title = make("h2", {}, entry.name + " ", make("small", {}, [...entry.classes, entry.about].join(" · ")));
@@ -48,6 +48,7 @@ function framed(picture, mask, alt) {
 }
 
 function fill(card) {
+  tell(card);
   const index = Number(card.dataset.index), entry = entries[index], pictures = card.querySelector(".pictures");
   pictures.replaceChildren(...shownOf(index).map(([label, picture, mask], place) => {
     const button = make("button", { type: "button", className: "picture" }, framed(picture, mask, `${entry.name}, ${label}`), label);
@@ -83,7 +84,6 @@ function arrange() {
 
 function restart() {
   at("start-value").textContent = at("start").value;
-  cards.forEach(tell);
   if (at("sort").value !== "name") arrange();
   seen.forEach(fill);
 }
@@ -147,7 +147,6 @@ if (entries.length) {
   at("masks")?.addEventListener("change", showMasks);
   at("size").addEventListener("input", () => at("cards").style.setProperty("--size", at("size").value + "px"));
   cards.forEach((card) => watcher.observe(card));
-  cards.forEach(tell);
   showMasks();
   arrange();
 }
