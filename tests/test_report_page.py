@@ -185,7 +185,7 @@ def opened(browser: Any, folder: Path, tmp_path: Path) -> Any:
 
 
 def _titles(page: Any) -> list[str]:
-    return [title.split(" ")[0] for title in page.locator(".card h2").all_inner_texts()]
+    return [title.split(" ")[0] for title in page.locator(".card h2").all_text_contents()]
 
 
 def test_cards_are_chosen_and_sorted(opened: Any) -> None:
