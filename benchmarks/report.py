@@ -33,6 +33,9 @@ pieces and what is unmoved describe draws and are neither.
 """
 
 NOTES = {
+    "tasks": """
+`bytes_a_pixel` of 0 says only that a panorama took no more than the peak that its process had inherited when it began.
+""",
     "paper": """
 The authors' released program at 64 px, one photo, one seed, three scales, 2,000 iterations each: noise amplitude of
 scale 1 .044; SIFID of start 0 2.28; pixel diversity of start 1 .087; LPIPS between draws of start 1 .012. That was
