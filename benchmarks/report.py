@@ -41,7 +41,7 @@ The authors' released program at 64 px, one photo, one seed, three scales, 2,000
 scale 1 .044; SIFID of start 0 2.28; pixel diversity of start 1 .087; LPIPS between draws of start 1 .012. That was
 measured in another run, on one photo that need not be among those below: it gives the order of magnitude, no ranking.
 The SIFID that the paper publishes (.09 for start 0, .05 for start 1) is of photos of 250 px.
-"""
+""",
 }
 
 
