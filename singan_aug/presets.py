@@ -41,7 +41,7 @@ def learned(**changes: Any) -> FitConfig:
         noise=Noise(
             anchor="blurred",
             anchor_blur_px=2.5,
-            anchor_shift_px=1.88,
+            anchor_shift_px=1.89,
             noise_coarsest=1.1,
             noise_coarsest_shared=False,
         ),
@@ -63,7 +63,7 @@ def learned(**changes: Any) -> FitConfig:
         search_passes=2,
         search_nearness=1.0,
         match_tolerance=3e-3,
-        drift_px=0.79,
+        drift_px=0.81,
     )
     return FitConfig(sizes=COARSE_STEPS, generated=generated, copied=copied).replace(**changes)
 

@@ -98,9 +98,12 @@ def test_what_is_removed_and_fitted_again_between_its_two_files_is_loaded(
     assert torch.equal(reconstruct(store.load(str(KEY))), reconstruct(pyramids[1]))
 
 
-def test_verify_passes_over_what_is_removed(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    _once(monkeypatch, "load", _remove)
-    result = _run("verify", "--store", store.root)
+@pytest.mark.parametrize(("reads", "how"), [("_text", ()), ("load", ("--deep",))], ids=["bytes", "deep"])
+def test_verify_passes_over_what_is_removed(
+    reads: str, how: tuple[str, ...], store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _once(monkeypatch, reads, _remove)
+    result = _run("verify", *how, "--store", store.root)
     assert result.exit_code == 0
     assert "1 of 1 pyramids are whole" in result.stdout
     assert "1 more were removed meanwhile" in result.stdout

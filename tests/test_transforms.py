@@ -170,7 +170,7 @@ def test_fixed_seeds_differ_by_seed_image_and_place_in_a_batch(store: str) -> No
 
 @pytest.mark.parametrize("seed", [1.5, "1", True])
 def test_a_seed_that_is_no_int_is_refused(seed: Any, store: str) -> None:
-    with pytest.raises(ConfigError, match="seed to be an int"):
+    with pytest.raises(ConfigError, match="seed to be a whole number"):
         SinGANAugment(seed=seed, store=store, p=1.0)
 
 

@@ -45,10 +45,12 @@ class GeneratedScale(Scale):
     z_star: Tensor | None = None  # [1, C, h, w]: the noise that reproduces the source, where nothing enters scale 0
 
     def draw(self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator]) -> Canvas:
-        """Resize what comes from below, add noise, refine."""
+        """Resize what comes from below, add noise, refine: one by one. In a batch sums are rounded in another way, and a
+        seed is to give the same draw beside any others.
+        """
         image = self.begun(size, generators) if below is None else below.image
         noise = noise_maps(generators, image.shape[1], size, shared=self.shared_noise).to(image.device)
-        return Canvas(run_scale(self, image, noise, size))
+        return Canvas(torch.cat([run_scale(self, image[i : i + 1], noise[i : i + 1], size) for i in range(len(noise))]))
 
     def begun(self, size: Size, generators: Sequence[torch.Generator]) -> Tensor:
         """[N, C, *size]: what enters where a draw starts here, deformed by a smooth random field for each sample."""
