@@ -45,8 +45,9 @@ class GeneratedScale(Scale):
     z_star: Tensor | None = None  # [1, C, h, w]: the noise that reproduces the source, where nothing enters scale 0
 
     def draw(self, below: Canvas | None, size: Size, generators: Sequence[torch.Generator]) -> Canvas:
-        """Resize what comes from below, add noise, refine: one by one. In a batch sums are rounded in another way, and a
-        seed is to give the same draw beside any others.
+        """Resize what comes from below, add noise, refine.
+
+        One by one: in a batch sums are rounded in another way, and a seed is to give the same draw beside any others.
         """
         image = self.begun(size, generators) if below is None else below.image
         noise = noise_maps(generators, image.shape[1], size, shared=self.shared_noise).to(image.device)
