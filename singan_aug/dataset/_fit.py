@@ -97,9 +97,8 @@ def fit_dataset(
         store.prepare()
     if plan.todo:
         store.sweep()
-        trained_long = (
-            config.copied is None
-        )  # a kill shall not cost many of these, and their states are kept one by one
+        # A kill shall not cost many fits that take long, and their states are kept one by one.
+        trained_long = config.copied is None
         batch_images = batch_images or (1 if device == "cpu" or trained_long else DEVICE_BATCH)
         if backend is not None:
             with connected(backend, address) as cluster:
