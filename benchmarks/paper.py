@@ -2,7 +2,8 @@
 
 A photo takes tens of minutes. Its pyramid and what was noted while it was fitted stay in `--work`, so a run that was
 stopped goes on with the next photo; the result is written anew after each. With `--minutes` a fit ends unfinished when
-they are over: what its scales took and lost is kept, and nothing is drawn. `--metrics` names a folder that holds
+they are over, or at SIGTERM: what its scales took and lost is written, and what the rest would take, extrapolated;
+nothing is drawn. The state of its training stays in `--work` too. `--metrics` names a folder that holds
 inception_stem.safetensors and lpips_alex.safetensors. Draw i of the p-th photo has the seed 1000 p + i.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,13 @@ from benchmarks._result import Row, say, spread, write
 from singan_aug import FitConfig, Pyramid, fit, make_key, open_store, paper
 from singan_aug.errors import SinGANAugError
 from singan_aug.fitting import FitEvent
+from singan_aug.fitting.checkpoint import Checkpoint, identity_of
+from singan_aug.fitting.fitting import fit_work
+from singan_aug.fitting.generated.fitter import fit_generated
+from singan_aug.images import image_and_mask, resize_pixels, to_signed
 from singan_aug.metrics import InceptionStem, KnownPatches, LpipsAlex, incoherence, lpips, pixel_diversity, sifid
+from singan_aug.pyramid.resample import resize
+from singan_aug.pyramid.sizes import stack_sizes, working_size
 from singan_aug.store import Store
 
 SEEDS_APART = 1000
@@ -99,14 +107,39 @@ def _fitted(
         say(f"{name}: fitted before")
         return store.load(str(key)), json.loads(notes.read_text())
     diary = Diary(name, minutes)
+    state = Path(store.location) / f"{key}.state"
     try:
-        pyramid = fit(photo, config, on_event=diary.note)
+        pyramid = fit(photo, config, on_event=diary.note, checkpoint=state)
     except OutOfTime:
-        return None, diary.unfinished()
+        return None, diary.unfinished(photo, config, trained_so_far(photo, config, state))
     store.save(key, pyramid, name=name)
     rows = diary.rows(pyramid)
     notes.write_text(json.dumps(rows))  # last: where it is, the pyramid is
+    state.unlink(missing_ok=True)
     return store.load(str(key)), rows
+
+
+def trained_so_far(photo: Image.Image, config: FitConfig, state: Path) -> list[Row]:
+    """What is known of each scale whose training had ended when the state of a fit was kept."""
+    assert config.generated is not None
+    pixels, _ = image_and_mask(photo, None)
+    real = to_signed(resize_pixels(pixels, working_size(pixels.shape[:2], config)))
+    sizes = stack_sizes((real.shape[2], real.shape[3]), config)
+    kept = Checkpoint(state, identity_of(real, sizes, config))
+    ended = int(kept.state["scale"]) if kept.state else 0
+    if not ended:
+        return []
+    resample, seeds = config.sizes.resample, (config.seed, kept.attempt)
+    scales = fit_generated(real, sizes[0][:ended], config.generated, resample, seeds, lambda *_: None, kept)
+    errors = [scale.reconstruct() - resize(real, scale.size, resample) for scale in scales]
+    return [
+        {
+            "size": f"{scale.size[0]}x{scale.size[1]}",
+            "noise_amplitude": round(float(scale.amplitude.mean()), 5),
+            "reconstruction_rmse": round(float(error.square().mean().sqrt()) / 2, 5),
+        }
+        for scale, error in zip(scales, errors, strict=True)
+    ]
 
 
 class OutOfTime(Exception):
@@ -121,40 +154,50 @@ class Diary:
         self._ends_sec = None if minutes is None else time.monotonic() + 60 * minutes
         self._attempt = -1
         self._last: FitEvent | None = None
-        self._sec: list[list[float]] = []  # of each scale: process seconds an iteration, between reports
-        self._losses: list[list[dict[str, float]]] = []
+        self._sec: dict[int, list[float]] = {}  # of each scale: process seconds an iteration, between reports
+        self._losses: dict[int, list[dict[str, float]]] = {}
         self._at_sec = time.process_time()
+        if minutes is not None:
+            signal.signal(signal.SIGTERM, self._end)
+
+    def _end(self, *_: object) -> None:
+        """The next report ends the fit."""
+        self._ends_sec = 0.0
 
     def note(self, event: FitEvent) -> None:
         """What `fit` calls every few iterations. Raises `OutOfTime`."""
         now_sec, last = time.process_time(), self._last
         if event.attempt != self._attempt:  # the first report, or all begins again after a fit that diverged
-            self._attempt, self._sec, self._losses, last = event.attempt, [], [], None
-        if last is None or event.scale != last.scale:
-            self._sec.append([])
-            self._losses.append([])
-        else:  # the first report of a scale would count what prepares it too
-            self._sec[-1].append((now_sec - self._at_sec) / (event.step - last.step))
-        self._losses[-1].append(dict(event.losses))
+            self._attempt, self._sec, self._losses, last = event.attempt, {}, {}, None
+        if last is not None and event.scale == last.scale:  # the first one of a scale would count what prepares it too
+            spent_sec = (now_sec - self._at_sec) / (event.step - last.step)
+            self._sec.setdefault(event.scale, []).append(spent_sec)
+        self._losses.setdefault(event.scale, []).append(dict(event.losses))
         self._last, self._at_sec = event, now_sec
         if event.step % (event.steps // 4 or 1) == 0:
             say(f"{self.name}: scale {event.scale + 1} of {event.scales}, iteration {event.step}")
         if self._ends_sec is not None and time.monotonic() > self._ends_sec:
             raise OutOfTime
 
-    def unfinished(self) -> list[Row]:
-        """One a scale of which something was timed, and one of the whole."""
+    def unfinished(self, photo: Image.Image, config: FitConfig, ended: list[Row]) -> list[Row]:
+        """One a scale that was timed in this run, then one of the whole. `ended`: more about the scales so far.
+
+        Seconds of scales that were not reached follow from those of the last that was, by their multiply-adds.
+        """
         last = self._last
         if last is None:
             return []
-        rows = [self._row(k) for k, timed in enumerate(self._sec) if timed]
-        whole: Row = {
-            "what": "unfinished fit",
-            "photo": self.name,
-            "scales": last.scales,
-            "finished_scales": last.scale,
-        }
-        return [*rows, whole | {"iterations_per_scale": last.steps, "iterations_of_last": last.step}]
+        work = fit_work(working_size((photo.height, photo.width), config), len(photo.getbands()), config)
+        rows: list[Row] = []
+        whole_sec = load_sec = 0.0
+        for k, of_scale in enumerate(work):
+            if k in self._sec:
+                rows.append(self._row(k) | (ended[k] if k < len(ended) else {}))
+                load_sec = float(np.median(self._sec[k])) * of_scale.steps / of_scale.load
+            whole_sec += of_scale.load * load_sec
+        whole: Row = {"what": "unfinished fit", "photo": self.name, "scales": last.scales}
+        whole |= {"finished_scales": last.scale, "iterations_per_scale": last.steps, "iterations_of_last": last.step}
+        return [*rows, whole | {"work_done": round(last.share, 6), "hours_to_the_end": round(whole_sec / 3600, 2)}]
 
     def _row(self, k: int) -> Row:
         """What training told of a scale."""
