@@ -20,7 +20,7 @@ import torchvision
 
 import singan_aug
 
-__all__ = ["RESULTS", "Row", "say", "spread", "write"]
+__all__ = ["RESULTS", "Row", "commit", "say", "spread", "write"]
 
 RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
@@ -47,7 +47,7 @@ def write(suite: str, rows: list[Row], *, seeds: list[int], threads: int = 1, pa
     result = {
         "suite": suite,
         "command": shlex.join(["python", "-m", f"benchmarks.{suite}", *map(_without_folders, sys.argv[1:])]),
-        "commit": _git("rev-parse", "--short", "HEAD"),
+        "commit": commit(),
         "clean_checkout": not _git(
             "status", "--porcelain", "--", "singan_aug", "benchmarks/*.py", ":!benchmarks/results"
         ),
@@ -70,6 +70,11 @@ def write(suite: str, rows: list[Row], *, seeds: list[int], threads: int = 1, pa
     path.write_text(json.dumps(result, indent=1) + "\n")
     say(f"wrote {path}")
     return path
+
+
+def commit() -> str:
+    """Of the code that runs, in short."""
+    return _git("rev-parse", "--short", "HEAD")
 
 
 def _without_folders(argument: str) -> str:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks._damage import flip_bank, flip_entries, fuzz, picture
 from benchmarks._fuzz import fuzz_by_coverage, is_installed
-from benchmarks._result import RESULTS, Row, say, spread, write
+from benchmarks._result import RESULTS, Row, commit, say, spread, write
 from singan_aug import draw, learned
 from singan_aug.dataset import Outcome, fit_dataset
 from singan_aug.errors import StoreError
@@ -290,13 +290,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     path = RESULTS / "reliability.json"
-    kept = json.loads(path.read_text())["rows"] if path.exists() else []
-    rows: list[Row] = [row for row in kept if row["part"] not in options.parts]
     for part in options.parts:
         with tempfile.TemporaryDirectory() as scratch:
             found = _measured(part, options, Path(scratch) / part)
         say(json.dumps(found))
-        rows += [{"part": part, "run": " ".join(sys.argv[1:]), **row} for row in found]
+        how = {"part": part, "run": " ".join(sys.argv[1:]), "commit": commit()}
+        kept = json.loads(path.read_text())["rows"] if path.exists() else []  # now: other parts may run beside this
+        rows = [row for row in kept if row["part"] != part] + [{**how, **row} for row in found]
         write("reliability", rows, seeds=[options.seed])
 
 
