@@ -12,8 +12,6 @@ from torch import Tensor
 from singan_aug.fitting import fit
 from singan_aug.pyramid import draw, fields_numba
 from singan_aug.pyramid.copied import steps_numba, steps_torch
-from singan_aug.pyramid.copied.drift import moved_by_torch
-from singan_aug.pyramid.copied.drift_numba import moved
 from singan_aug.pyramid.copied.scale import CopiedScale
 from singan_aug.pyramid.resample import RESAMPLERS, blur, resize
 from singan_aug.pyramid.sizes import Size
@@ -164,7 +162,7 @@ def test_far_from_seams_blending_leaves_pixels_and_near_them_it_is_complete(size
 def test_places_drift_alike(coarse: Size, size: Size) -> None:
     origin = _pieces((24, 33), size)
     moves = 3 * torch.randn(2, 2, *coarse, generator=_numbers())
-    wanted, found = (made(origin, moves, (24, 33)) for made in (moved_by_torch, moved))
+    wanted, found = (steps.moved(origin, moves, (24, 33)) for steps in (steps_torch, steps_numba))
     # Where a move lies half-way between two pixels, rounding decides.
     assert float((found != wanted).float().mean()) < 0.01
     assert not torch.equal(found, origin)

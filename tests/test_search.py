@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from singan_aug.pyramid.copied import search
-from singan_aug.pyramid.copied.search import _argmin, nearest_nearby, nearest_places, prepared
-from singan_aug.pyramid.copied.search_numba import best_columns
+from singan_aug.pyramid.copied import search, steps_numba, steps_torch
+from singan_aug.pyramid.copied.search import nearest_nearby, nearest_places, prepared
 from singan_aug.pyramid.noise import generator_for
 from singan_aug.pyramid.sizes import Size
 
@@ -71,13 +70,14 @@ def test_everything_is_its_own_best_match() -> None:
 def test_compiled_and_by_torch_the_same_is_found(columns: int) -> None:
     distance, factors = _descriptors(columns, 0) @ torch.ones(6, 50), torch.rand(columns, generator=generator_for("f"))
     distance = distance.square().T.contiguous()
-    assert torch.equal(best_columns(distance, factors), _argmin(distance * factors))
+    wanted, found = (steps.best_columns(distance.clone(), factors) for steps in (steps_torch, steps_numba))
+    assert torch.equal(found, wanted)
 
 
 def test_the_least_of_each_row_is_found() -> None:
     distance = torch.rand(50, 300, generator=generator_for(0)) * torch.logspace(-6, 6, 50)[:, None]
     least = distance.amin(1)
-    found = distance.gather(1, _argmin(distance.clone())[:, None])[:, 0]
+    found = distance.gather(1, steps_torch.least_columns(distance.clone())[:, None])[:, 0]
     assert bool((found <= least * (1 + 2**-13)).all())
 
 

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from singan_aug.pyramid.copied.steps import steps_for
 from singan_aug.pyramid.fields import random_field
 from singan_aug.pyramid.sizes import Size
 
-__all__ = ["drifted", "moved_by_torch"]
+__all__ = ["drifted"]
 
 GRID = 42  # places along the short side at which it is looked for regions that move as one
 ALIKE = 3  # so many places in a row, and so many rows of them, moved alike: a region
@@ -33,22 +34,8 @@ def drifted(
     rigid = _moved_as_one(origin, step)
     fields = [random_field((rigid.shape[2], rigid.shape[3]), each, deviation_px, CELLS) for each in generators]
     moves = torch.cat(fields).to(origin.device) * rigid
-    if origin.device.type == "cpu":
-        from singan_aug.pyramid.copied.drift_numba import moved  # numba is not imported before it is needed
-
-        return moved(origin, moves, size)
-    return moved_by_torch(origin, moves, size)
-
-
-def moved_by_torch(
-    origin: Tensor,  # int64 [N, 2, h, w]
-    moves: Tensor,  # float32 [N, 2, a, b], over the same canvas
-    size: Size,
-) -> Tensor:
-    """Coordinates, int64 [N, 2, h, w], with moves, interpolated and rounded, added to them."""
-    whole = F.interpolate(moves, origin.shape[2:], mode="bilinear", align_corners=False).round().to(origin)
-    rows, columns = (origin + whole).unbind(1)
-    return torch.stack([rows.clamp_(0, size[0] - 1), columns.clamp_(0, size[1] - 1)], dim=1)
+    found: Tensor = steps_for(origin.device).moved(origin, moves, size)
+    return found
 
 
 def _moved_as_one(origin: Tensor, step: int) -> Tensor:

@@ -18,7 +18,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from singan_aug.pyramid.copied.coordinates import FAR, MARGIN
 from singan_aug.pyramid.copied.drift import drifted
 from singan_aug.pyramid.copied.search import nearest_nearby, nearest_places, prepared
 from singan_aug.pyramid.copied.shifts import random_shift, settled_seams
+from singan_aug.pyramid.copied.steps import steps_for
 from singan_aug.pyramid.copied.steps_torch import describe, packed_basis, seams
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.scale import Canvas, Scale
@@ -119,8 +119,7 @@ class CopiedScale(Scale):
     @cached_property
     def _steps(self) -> Any:
         """The module that computes the steps of a draw where this scale is."""
-        compiled = self.source.device.type == "cpu"
-        return import_module(f"singan_aug.pyramid.copied.{'steps_numba' if compiled else 'steps_torch'}")
+        return steps_for(self.source.device)
 
     @cached_property
     def _packed_basis(self) -> Tensor:

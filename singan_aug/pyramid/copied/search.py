@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from singan_aug.pyramid.copied.steps import steps_for
+from singan_aug.pyramid.copied.steps_torch import least_columns
 from singan_aug.pyramid.sizes import Size
 
 __all__ = ["nearest_nearby", "nearest_places", "prepared"]
@@ -66,7 +68,7 @@ def nearest_nearby(
         least.scatter_reduce_(0, places.flatten(), distance.amin(1).flatten(), "amin")
     scarcity, found = _scarcity(least, completeness, None), known.new_empty(len(wanted), dtype=torch.int64)
     for pixels, places, distance in held or distances():
-        best = _argmin(distance.mul_(scarcity[places][:, None]).flatten(0, 1)).view(pixels.shape)
+        best = least_columns(distance.mul_(scarcity[places][:, None]).flatten(0, 1)).view(pixels.shape)
         found[pixels] = places.gather(1, best)
     return found
 
@@ -114,19 +116,5 @@ def _scarcity(least: Tensor, completeness: float, used: Tensor | None) -> Tensor
 
 def _best(distance: Tensor, factors: Tensor) -> Tensor:
     """[A]: the column of the least product of each row of [A, B] with the factors, [B]."""
-    if distance.device.type != "cpu":
-        return _argmin(distance.mul_(factors))
-    from singan_aug.pyramid.copied.search_numba import best_columns  # numba is not imported before it is needed
-
-    return best_columns(distance, factors)
-
-
-def _argmin(distance: Tensor) -> Tensor:
-    """[A]: the column of the least of each row of [A, B], none negative; about, to some 12 bits.
-
-    Floats that are not negative are ordered as integers are. With its column in the lowest bits of each, one minimum
-    finds both, several times as fast as argmin.
-    """
-    columns = torch.arange(distance.shape[1], dtype=torch.int32, device=distance.device)
-    low = (1 << (distance.shape[1] - 1).bit_length()) - 1
-    return distance.view(torch.int32).bitwise_and_(~low).bitwise_or_(columns).amin(1).bitwise_and_(low).long()
+    found: Tensor = steps_for(distance.device).best_columns(distance, factors)
+    return found

@@ -1,6 +1,6 @@
 """The steps of a draw from a pyramid of patches, compiled for the CPU: as steps_torch.py, several times as fast.
 
-Rounding aside both modules give the same. Blending and improving are in modules of their own.
+Rounding aside both modules give the same. Blending, improving, drifting and searching are in modules of their own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from singan_aug.pyramid.copied.blending_numba import (
     blended_levels,
     low_frequencies,
 )
+from singan_aug.pyramid.copied.drifting_numba import moved
 from singan_aug.pyramid.copied.improving_numba import improved, packed_basis
+from singan_aug.pyramid.copied.searching_numba import best_columns
 from singan_aug.pyramid.resample import resize
 from singan_aug.pyramid.sizes import Size
 
 __all__ = [
     "Blendable",
+    "best_columns",
     "blendable",
     "blended",
     "blended_levels",
@@ -33,6 +36,7 @@ __all__ = [
     "followed",
     "improved",
     "low_frequencies",
+    "moved",
     "packed_basis",
     "packed_pixels",
     "placed",

@@ -1,4 +1,4 @@
-"""The last step of a drift, compiled for the CPU (see compiled.py): one pass in place of a dozen."""
+"""Coordinates that drift, compiled for the CPU: a part of steps_numba.py; one pass in place of a dozen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONE = np.float32(1)
 
 
 def moved(origin: Tensor, moves: Tensor, size: Size) -> Tensor:
-    """As drift.moved_by_torch."""
+    """As steps_torch.moved."""
     rows, columns = (_between(*sides) for sides in zip(moves.shape[2:], origin.shape[2:], strict=True))
     made = np.empty(tuple(origin.shape), np.int64)
     last = np.array(size) - 1

@@ -1,4 +1,4 @@
-"""The last step of a search, compiled for the CPU (see compiled.py): one pass over all distances in place of five."""
+"""The last step of a search, compiled for the CPU: a part of steps_numba.py; one pass in place of five."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ Floats = NDArray[np.float32]
 Numbers = NDArray[Any]
 
 
-def best_columns(
-    distance: Tensor,  # [A, B], none negative
-    factors: Tensor,  # [B]
-) -> Tensor:
-    """int64 [A]: the column of the least product of each row with the factors; as search._argmin, to some 12 bits."""
+def best_columns(distance: Tensor, factors: Tensor) -> Tensor:
+    """As steps_torch.best_columns."""
     made = np.empty(len(distance), np.int64)
     low = (1 << (distance.shape[1] - 1).bit_length()) - 1
     _best_columns(distance.contiguous().numpy(), factors.contiguous().numpy(), np.int32(low), made)
