@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from singan_aug.config import Copied, FitConfig, Generated
 from singan_aug.fitting import fit
@@ -19,6 +20,10 @@ from singan_aug.pyramid.generated.scale import GeneratedScale
 # What runs in the background of a script ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test asks how fast the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 PHOTO_SIZE = (36, 48)
 
@@ -158,14 +163,14 @@ def s3_server() -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     address = f"http://{host}:{port}"
-    settings = {
+    variables = {
         "AWS_ENDPOINT_URL": address,
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
+        for name, value in variables.items():
             patch.setenv(name, value)
         import s3fs
 

@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 import jsonschema
@@ -15,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import _gpnn, _result, report
+from benchmarks import _forks, _gpnn, _kills, _result, report
 from benchmarks._result import spread
 
 FOLDER = Path(_result.__file__).parent
@@ -165,3 +166,31 @@ def test_equal_measurements_have_no_spread(value: float, count: int) -> None:
     assert found["n"] == count
     assert found["q25"] == found["median"] == found["q75"]
     assert found["median"] == pytest.approx(value, abs=HALF_A_DIGIT)
+
+
+def test_what_a_kill_did_to_a_store_is_counted(tmp_path: Path) -> None:
+    paths = _forks.photos(tmp_path / "photos", 2)
+    place = tmp_path / "store"
+    assert _forks.fit(paths, place) == 0
+    whole, broken = _forks.state(place)
+    assert (len(whole), broken) == (2, 0)
+    first, second = sorted(whole)
+
+    def counted(before: dict[str, bytes]) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        _kills._compared(place, before, whole, counts)
+        return {name: count for name, count in counts.items() if count}
+
+    assert counted(whole) == {}
+    assert counted({**whole, "another": b""}) == {"lost": 1}
+    whole[second] += b"."  # of the run that was not killed
+    assert counted(whole) == {"different": 1}
+    weights = place / "pyramids" / first[:2] / first / "pyramid.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert counted(whole) == {"broken": 1, "lost": 1, "different": 1}
+
+
+def test_a_fit_is_killed_while_it_is_under_way(tmp_path: Path) -> None:
+    paths, place = _forks.photos(tmp_path / "photos", 2), tmp_path / "store"
+    assert _kills._killed(paths, place, 0.0, all_of_it=False)
+    assert not _forks.state(place)[0]
