@@ -24,9 +24,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import xxhash
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from singan_aug._checks import MOST_SEED
+from singan_aug._part import INVALID, Part, changed_values, values_of
 from singan_aug.errors import ConfigError
 
 __all__ = [
@@ -57,7 +58,6 @@ Shift = Annotated[NonNegative, Field(le=10_000)]  # in pixels
 Step = Annotated[int, Field(ge=0, le=10_000)]  # in pixels
 Passes = Annotated[int, Field(ge=0, le=1000)]
 
-INVALID = "invalid FitConfig: "
 # The leaves that some losses alone have; a loss that is not named here may have any of them.
 LEAVES_OF_LOSSES = {
     "wgan_gp": ("critic_updates", "penalty_weight", "penalty_every"),
@@ -66,38 +66,6 @@ LEAVES_OF_LOSSES = {
     "semi_dual": ("critic_updates", "compared_px"),
     "sliced_wasserstein": ("projections", "compared_px"),
 }
-
-
-class Part(BaseModel):
-    """A frozen, validated value. Raises `ConfigError` that names the leaf, what was expected and what was got."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    def __init__(self, /, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise ConfigError(_explain(error)) from None
-
-    def ruled_out(self) -> Mapping[str, str]:
-        """Leaves of this part, and of parts in it, that do not apply: by name, and because of what."""
-        return {}
-
-    @model_validator(mode="after")
-    def _only_what_applies(self) -> Part:
-        given = self.model_fields_set.union(*(part.model_fields_set for _, part in self if isinstance(part, Part)))
-        for name, why in self.ruled_out().items():
-            if name in given:
-                raise ValueError(f"{name} does not apply with {why}")
-        return self
-
-    @model_serializer(mode="plain")
-    def _serialised(self) -> dict[str, Any]:
-        return _values(self)
-
-    def leaves(self) -> dict[str, Any]:
-        """All leaves that apply, by name."""
-        return _flat(_values(self))
 
 
 class Sizes(Part):
@@ -278,7 +246,7 @@ class FitConfig(Part):
                 does = {"generated": "generates", "copied": "copies"}[top]
                 raise ConfigError(f"{INVALID}{name} does not apply: this config {does} no scale")
         ruled_out = frozenset(FitConfig.model_construct(**tops).ruled_out())
-        changed = {n: _changed(each, changes, ruled_out) for n, each in tops.items() if isinstance(each, Part)}
+        changed = {n: changed_values(each, changes, ruled_out) for n, each in tops.items() if isinstance(each, Part)}
         return FitConfig(**(tops | changed))
 
     @property
@@ -306,39 +274,8 @@ class FitConfig(Part):
 
         Over the leaves that apply and differ from their defaults, so that a leaf added later changes no digest.
         """
-        changed = json.dumps(_values(self, changed_only=True), sort_keys=True)
+        changed = json.dumps(values_of(self, changed_only=True), sort_keys=True)
         return xxhash.xxh3_128_hexdigest(changed.encode())
-
-
-def _values(part: Part, outer: frozenset[str] = frozenset(), *, changed_only: bool = False) -> dict[str, Any]:
-    """The leaves that apply, nested as the parts are; with `changed_only` those that differ from their defaults."""
-    ruled_out = outer | part.ruled_out().keys()
-    values: dict[str, Any] = {}
-    for name, value in part:
-        default = type(part).model_fields[name].default
-        if isinstance(value, Part):
-            inner = _values(value, ruled_out, changed_only=changed_only)
-            if inner or not changed_only or default is None:  # that generated and copied are there tells something
-                values[name] = inner
-        elif value is not None and name not in ruled_out and not (changed_only and value == default):
-            values[name] = value
-    return values
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat.update(_flat(value) if isinstance(value, dict) else {name: value})
-    return flat
-
-
-def _changed(part: Part, changes: Mapping[str, Any], outer: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """The values of a part with changes, without those that apply no longer, unless they are among the changes."""
-    own = _values(part, changed_only=True)
-    kept = {name: changes.get(name, value) for name, value in part if name in changes or name in own}
-    ruled_out = outer | type(part).model_construct(**kept).ruled_out().keys()
-    values = {name: value for name, value in kept.items() if name in changes or name not in ruled_out}
-    return values | {name: _changed(value, changes, ruled_out) for name, value in part if isinstance(value, Part)}
 
 
 def _places(part: type[Part], top: str) -> dict[str, str]:
@@ -353,15 +290,3 @@ def _places(part: type[Part], top: str) -> dict[str, str]:
 
 
 _PLACES = {**_places(Sizes, "sizes"), **_places(Generated, "generated"), **_places(Copied, "copied")}
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors(include_url=False):
-        field = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "value_error":  # of a part in it, or of fields together
-            lines.append(message.removeprefix(INVALID))
-        else:
-            lines.append(f"{field}: {message}, got {problem['input']!r}" if field else message)
-    return INVALID + "; ".join(lines)

@@ -16,9 +16,9 @@ from torchvision.transforms import v2
 from singan_aug._checks import check_config, check_count, check_seed
 from singan_aug.config import FitConfig
 from singan_aug.dataset import find_images
-from singan_aug.errors import ConfigError, FitDivergedError, ImageError
+from singan_aug.errors import FitDivergedError, ImageError
 from singan_aug.fitting import fit
-from singan_aug.images import load_image, pixels_to_pil, quiet_decoding
+from singan_aug.images import load_image, no_images, pixels_to_pil, quiet_decoding
 from singan_aug.presets import fast
 from singan_aug.report import titled_rows
 from singan_aug.store import DirectoryStore, make_key
@@ -63,8 +63,8 @@ def make_preview(
     mirrored; deformed elastically. Pyramids are fitted into a temporary folder and forgotten.
 
     Raises:
-        ConfigError: a setting is none, or there is no image.
-        ImageError: none of the images can be fitted.
+        ConfigError: a setting is none.
+        ImageError: there is no image, or none of the images can be fitted.
     """
     for name, value, most in (("limit", limit, 50), ("epochs", epochs, 20)):
         check_count(name, value, 1, most)
@@ -73,7 +73,7 @@ def make_preview(
     SinGANAugment(start_scale, strength=strength, p=p)  # refuses what it would refuse, before anything is fitted
     found = find_images([folder]).images
     if not found:
-        raise ConfigError(f"expected images in {folder}, got none")
+        raise no_images(Path(folder))
     blocks: list[tuple[Path, Image.Image]] = []
     failed: list[tuple[Path, str]] = []
     with TemporaryDirectory(ignore_cleanup_errors=True) as place, torch.random.fork_rng(devices=[]):

@@ -163,9 +163,10 @@ def test_the_command_fits_what_was_chosen(images: list[Path], tmp_path: Path) ->
     runner = CliRunner()
     arguments = ["fit", str(tmp_path / "in"), "--store", str(tmp_path / "store"), "--jobs", "1"]
     dry = runner.invoke(cli.app, [*arguments, "--representatives", "2", "--dry-run"])
+    assert dry.exit_code == 0, (dry.output, dry.exception)
     assert dry.stdout.startswith("4 images, 4 to fit")
     result = runner.invoke(cli.app, [*arguments, "--representatives", "1", "--budget", "1h"])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, (result.output, result.exception)
     assert "about 2 of 2 images to fit within 1 h 0 min, by an estimate" in result.stdout
     assert len(list(DirectoryStore(tmp_path / "store").keys())) == 2
 

@@ -305,11 +305,10 @@ def test_no_images_end_with_1(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("text")
     result = _run("fit", tmp_path, "--store", tmp_path / "store")
     assert result.exit_code == 1
-    assert "no images" in result.stderr
-    assert "1 other files" in result.stderr
+    assert f"expected images in {tmp_path}, got none (1 other file): name a folder" in result.stderr
     dry = _run("fit", tmp_path, "--store", tmp_path / "store", "--dry-run")
-    assert dry.exit_code == 1
-    assert "no images" in dry.stderr
+    assert (dry.exit_code, dry.stdout) == (1, "")
+    assert "got none (1 other file)" in dry.stderr
     assert not (tmp_path / "store").exists()
 
 

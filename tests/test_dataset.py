@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from PIL import Image
 import singan_aug.fitting
 from singan_aug.config import FitConfig
 from singan_aug.dataset import Event, FitReport, Outcome, Plan, Progress, find_images, fit_dataset, plan_dataset
-from singan_aug.errors import FitDivergedError, ImageError, StoreFormatError, StoreWriteError
+from singan_aug.errors import ConfigError, FitDivergedError, ImageError, StoreFormatError, StoreWriteError
 from singan_aug.images import load_image
 from singan_aug.store import DirectoryStore, make_key
 from tests.conftest import make_photo, quick
@@ -323,8 +324,24 @@ def test_a_second_call_fits_only_what_was_added(
 
 def test_nothing_to_fit_writes_nothing(tmp_path: Path, store: DirectoryStore) -> None:
     (tmp_path / "empty").mkdir()
-    report = fit_dataset([tmp_path / "empty"], store, TINY)
-    assert report.outcomes == ()
+    (tmp_path / "masks").mkdir()
+    for paths, found in (
+        ([tmp_path / "empty"], r"images in .*empty, got none: name"),
+        ([tmp_path / "empty", tmp_path / "masks"], r"empty, .*masks, got none: name"),
+        ([], "got an empty list"),
+        (iter(()), "got an empty list"),
+    ):
+        with pytest.raises(ImageError, match=f"expected .*{found}"):
+            fit_dataset(paths, store, TINY)
+        with pytest.raises(ImageError):
+            plan_dataset(paths, store, TINY)
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("paths", ["", [""], None, [None], 5])
+def test_what_is_no_path_is_refused(paths: Any, store: DirectoryStore) -> None:
+    with pytest.raises(ConfigError, match="expected paths of image files or folders, got"):
+        fit_dataset(paths, store, TINY)
     assert not store.root.exists()
 
 

@@ -21,7 +21,7 @@ from singan_aug.annotations import decode_rle, encode_rle, read_coco, read_yolo
 from singan_aug.cli import app
 from singan_aug.config import FitConfig
 from singan_aug.dataset import fit_dataset
-from singan_aug.errors import ConfigError, LabelError, MissingPyramidError
+from singan_aug.errors import ConfigError, ImageError, LabelError, MissingPyramidError
 from singan_aug.export import ExportReport, export_dataset
 from singan_aug.export._pictures import about
 from singan_aug.images import load_image, turn_pixels, unit_to_pil
@@ -392,6 +392,14 @@ def test_an_export_is_no_part_of_its_source(tmp_path: Path, out: str) -> None:
     _photo(tmp_path / "data" / "a.png")
     with pytest.raises(ConfigError, match="side by side"):
         export_dataset(tmp_path / "data", tmp_path / out, DirectoryStore(tmp_path / "store"))
+
+
+def test_a_folder_without_images_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "notes.txt").write_text("text")
+    with pytest.raises(ImageError, match=r"expected images in .*data, got none \(1 other file\): name a folder"):
+        export_dataset(tmp_path / "data", tmp_path / "out", DirectoryStore(tmp_path / "store"))
+    assert not (tmp_path / "out").exists()
 
 
 # Mask folders

@@ -88,7 +88,7 @@ def test_what_cannot_be_fitted_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_no_preview(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected images in"):
+    with pytest.raises(ImageError, match=r"expected images in .*, got none: name a folder"):
         make_preview(tmp_path, CONFIG)
     with pytest.raises(ConfigError, match="limit to be a whole number from 1 to 50"):
         make_preview(_folder(tmp_path), CONFIG, limit=0)

@@ -310,6 +310,8 @@ def test_files_that_are_no_answers(tmp_path: Path) -> None:
         read_answers([_written(tmp_path / "two.csv", [_row("p", 0, True), _row("p", 1, True, study="t")])])
     with pytest.raises(ConfigError, match="got none"):
         read_answers([_written(tmp_path / "none.csv", [])])
+    with pytest.raises(ConfigError, match="got none"):
+        score_answers([])
     with pytest.raises(ConfigError, match="1 of 1 participants failed"):
         _scored(tmp_path / "failed.csv", [_row("p", 0, False), _row("p", 1, False, check=1)])
 

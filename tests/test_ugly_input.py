@@ -238,7 +238,7 @@ def test_the_next_run_says_the_same_of_the_bad_ones_and_leaves_the_good_ones_alo
 def test_an_empty_folder_alone_is_said_to_hold_no_images(fitted: Fitted) -> None:
     result = CliRunner().invoke(app, ["fit", str(fitted.folder / "empty folder"), "--store", str(fitted.store)])
     assert result.exit_code == 1
-    assert "no images" in result.stderr
+    assert "empty folder, got none: name a folder" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["cmyk.jpg", "palette.png", "rgba.png", "16 bits.png", "floats.tiff", "animated.gif"])

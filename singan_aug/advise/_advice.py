@@ -25,7 +25,7 @@ FEW_MASKS, FEW_A_CLASS, FEW_SURFACES = 20, 25, 10  # images up to which somethin
 class Line:
     """One word of advice."""
 
-    about: str  # bother, preset, start scale, p, live or bank, cost; with masks labels, confine, paste
+    about: str  # worth trying, preset, start scale, p, live or bank, cost; with masks labels, confine, paste
     say: str
     because: str  # what it rests on: a row of docs/when-it-helps.md or a page of figures
 
@@ -57,13 +57,13 @@ def advise(folder: Path | str, *, composition: Composition | None = None) -> Adv
     Raises `ImageError` where there are no images that can be read, `LabelError` for broken labels.
     """
     sight = look(Path(folder), composition=composition)
-    worth_it, why = _bother(sight)
+    worth_it, why = _worth_trying(sight)
     name = "smooth" if sight.composition in ("fixed", "thin structures") else "fast"
     p = 1.0 if sight.composition == "fixed" and sight.per_class <= 5 and not sight.masks else 0.5
     fit_sec, draw_ms, stored = _cost(sight, name)
     total_sec = fit_sec * len(sight.images)
     lines = [
-        Line("bother", "yes" if worth_it else "no", why),
+        Line("worth trying", "yes" if worth_it else "no", why),
         Line("preset", name, _WHY_PRESET[sight.composition]),
         Line("start scale", DEFAULT_START, "coarser ones gained no more and harmed more often (when-it-helps.md)"),
         Line("p", f"{p:g}", _why_p(p)),
@@ -107,7 +107,7 @@ def _seen(sight: Sight) -> str:
     return f"{len(sight.images)} images, about {width}x{height} px, {labels}; taken for: {sight.composition}"
 
 
-def _bother(sight: Sight) -> tuple[bool, str]:
+def _worth_trying(sight: Sight) -> tuple[bool, str]:
     count, shown = sight.per_class, sight.composition
     if sight.masks:
         if shown == "thin structures":

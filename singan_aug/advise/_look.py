@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from singan_aug.annotations import find_masks
 from singan_aug.dataset import find_images
-from singan_aug.errors import ConfigError, ImageError
-from singan_aug.images import Mask, Pixels, is_grey, load_image, quiet_decoding, resize_pixels
+from singan_aug.errors import ConfigError
+from singan_aug.images import Mask, Pixels, is_grey, load_image, no_images, quiet_decoding, resize_pixels
 
 __all__ = ["COMPOSITIONS", "Composition", "Sight", "look"]
 
@@ -60,7 +60,7 @@ def look(folder: Path, *, composition: Composition | None = None, examples: int 
     masks = find_masks(found, [folder], _annotations(folder))
     images = [path for path in found if path not in masks.not_images]
     if not images:
-        raise ImageError(f"expected images in {folder}, got none")
+        raise no_images(folder)
     with quiet_decoding():
         seen: list[tuple[Path, Pixels, Mask | None]] = []
         for path in _spread(images, LOOKED_AT):

@@ -180,7 +180,7 @@ def fit(
     if report.deleted:
         kept = f"{counted(len(report.deleted), 'image')} could not be kept: "
         complain(f"{kept}the store {store.location} was deleted meanwhile, or part of it; run the same command again")
-    if report.failed or not (report.outcomes or report.of_other_shards or report.not_begun):
+    if report.failed:
         raise typer.Exit(FAILED)
 
 
@@ -250,9 +250,7 @@ def _forecast(plan: dataset.Plan, store: Store, config: FitConfig, jobs: int | N
         )
         for outcome in failed:
             complain(f"{outcome.path}: {outcome.message}")
-    if failed or not (plan.todo or plan.known or plan.of_other_shards):
-        if not failed:
-            complain("no images found")
+    if failed:
         raise typer.Exit(FAILED)
 
 
@@ -276,12 +274,8 @@ def summarise(report: dataset.FitReport, store: Store, wall_sec: float, as_json:
         extra |= {"of_other_shards": report.of_other_shards, "not_begun": report.not_begun}
         show_json({**counts, **extra, "images": rows})
         return
-    tried = bool(report.outcomes or report.not_begun)
-    if not tried and report.of_other_shards:
+    if report.of_other_shards and not (report.outcomes or report.not_begun):
         say(f"all {report.of_other_shards} images are of other shards")
-        return
-    if not tried:
-        complain(f"no images found ({report.ignored} other files): expected files such as .jpg, .png or .tif")
         return
     parts = [f"{counts['fitted']} fitted", f"{counts['present']} already there"]
     parts += [f"{counts['duplicate']} equal to another"] if counts["duplicate"] else []

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from singan_aug.errors import ConfigError
 from singan_aug.images import IMAGE_SUFFIXES, walk_files
 
 __all__ = ["Found", "each_path", "find_images"]
@@ -26,8 +27,15 @@ class Found:
 
 
 def each_path(paths: Path | str | Iterable[Path | str]) -> list[Path]:
-    """A path alone is a list of one: letter by letter, "/photos" would be the whole disk."""
-    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    """A path alone is a list of one: letter by letter, "/photos" would be the whole disk.
+
+    Raises `ConfigError` for what is no path, and for "", which would be the current folder.
+    """
+    given = [paths] if isinstance(paths, str | Path) or not isinstance(paths, Iterable) else list(paths)
+    for path in given:
+        if not isinstance(path, str | Path) or path == "":
+            raise ConfigError(f"expected paths of image files or folders, got {path!r}")
+    return [Path(path) for path in given]
 
 
 def find_images(paths: Path | str | Iterable[Path | str]) -> Found:

@@ -72,6 +72,7 @@ def fit_dataset(
     Raises:
         ConfigError: the config names a part that is not registered, `masks` holds none, there is no such shard, or the
             cluster cannot be reached.
+        ImageError: there are no images at all.
         LabelError: `masks` is a broken annotation file.
         StoreError: the store cannot be written to begin with, or has another format. One that fills up on the way
             fails the images that it has no room for; one that is deleted on the way those that it had.

@@ -12,7 +12,7 @@ from singan_aug.dataset._events import Outcome, Plan, Todo
 from singan_aug.dataset._find import each_path, find_images
 from singan_aug.dataset._shard import Shard, checked, in_shard
 from singan_aug.errors import ConfigError, ImageError, LabelError
-from singan_aug.images import LoadedImage, map_images, refuse_constant
+from singan_aug.images import LoadedImage, map_images, no_images, refuse_constant
 from singan_aug.presets import fast
 from singan_aug.pyramid.sizes import working_size
 from singan_aug.store import Store, make_key, open_store
@@ -31,7 +31,9 @@ def plan_dataset(
     retry_failed: bool = False,
     shard: Shard | None = None,
 ) -> Plan:
-    """Decode every image, fingerprint it and look it up. Raises as `annotations.find_masks` does.
+    """Decode every image, fingerprint it and look it up.
+
+    Raises `ImageError` where there are no images, and as `annotations.find_masks` does.
 
     `masks` names a folder or an annotation file with the images' masks, as `annotations.find_masks` takes it; by
     default they are looked for beside the images, where pyramids of this config can carry one; "none" takes every file
@@ -59,6 +61,8 @@ def plan_dataset(
         beside = Masks({}, beside.not_images)
     of = beside.of
     images = [path for path in found.images if path not in beside.not_images][:limit]
+    if not images and not found.unreadable:
+        raise no_images(*roots, others=found.ignored + len(found.images))
     images = images if choose is None else list(choose(images))
     others = len(images)
     images = [path for path in images if shard is None or in_shard(path, shard)]

@@ -20,7 +20,7 @@ from singan_aug.export._layout import Dataset, Layout
 from singan_aug.export._layouts import open_layout
 from singan_aug.export._pictures import variant_suffix
 from singan_aug.export._plan import Exported, ExportReport, Job, Originals, Settings
-from singan_aug.images import map_images
+from singan_aug.images import map_images, no_images
 from singan_aug.pyramid.confine import MARGIN_PX, Confine
 from singan_aug.pyramid.sizes import DEFAULT_START, StartScale, each_start_scale
 from singan_aug.store import Store, fingerprint, open_store
@@ -57,6 +57,7 @@ def export_dataset(
     Raises:
         ConfigError: `folder` is none, `out` lies in it or is not empty (and `force` is not set), or an argument
             does not fit the dataset; or a folder in `out` is a link.
+        ImageError: there are no images.
         MissingPyramidError: no image has a pyramid.
         LabelError: the annotation file is broken. Where one image's labels are, that image fails.
     """
@@ -73,6 +74,8 @@ def export_dataset(
     dataset = Dataset(folder, found.images, tuple(path for path in found.others if path.is_file()))
     name, source = open_layout(layout, dataset, None if annotations is None else Path(annotations))
     settings = replace(settings, layout=name)
+    if not source.images:
+        raise no_images(folder, others=found.ignored + len(found.images))
     found_keys = map_images(lambda path, image: _key_of(path, image, store), source.images)
     keys = dict(zip(source.images, found_keys, strict=True))
     if not any(isinstance(key, str) for key in keys.values()):

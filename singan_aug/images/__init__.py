@@ -28,7 +28,7 @@ from singan_aug.images.arrays import (
 )
 from singan_aug.images.files import IMAGE_SUFFIXES, LoadedImage, decoded, load_image, map_images, quiet_decoding
 from singan_aug.images.masks import image_and_mask, mask_to_pil, resize_mask, to_mask
-from singan_aug.images.walk import walk_files
+from singan_aug.images.walk import no_images, walk_files
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -48,6 +48,7 @@ __all__ = [
     "load_image",
     "map_images",
     "mask_to_pil",
+    "no_images",
     "pixels_to_pil",
     "pixels_to_unit",
     "quiet_decoding",

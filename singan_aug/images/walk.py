@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["walk_files"]
+from singan_aug.errors import ImageError
+
+__all__ = ["no_images", "walk_files"]
 
 LINKS_TO_ONE_FOLDER = 8  # links to links could otherwise make a handful of folders into millions
 
@@ -44,3 +46,13 @@ def walk_files(top: Path, refuse: Callable[[Path, str], None] | None = None) -> 
             kept.append(name)
         subfolders[:] = kept
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def no_images(*places: Path, others: int = 0) -> ImageError:
+    """Of files and folders in which there is no image, but so many files of other kinds."""
+    if not places:
+        return ImageError("expected image files, or folders of them, got an empty list: name one or more")
+    shown = ", ".join(map(str, places[:3])) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+    count = "1 other file" if others == 1 else f"{others} other files"
+    found = f"none ({count})" if others else "none"
+    return ImageError(f"expected images in {shown}, got {found}: name a folder of files such as .jpg, .png or .tif")

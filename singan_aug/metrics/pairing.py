@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from singan_aug.errors import ImageError
-from singan_aug.images import IMAGE_SUFFIXES
+from singan_aug.images import IMAGE_SUFFIXES, no_images
 
 __all__ = ["pair_files"]
 
@@ -85,7 +85,7 @@ def _images(path: Path, *, but: Path) -> list[Path]:
     if path.resolve() in but.resolve().parents:
         found = [each for each in found if but.resolve() not in each.resolve().parents]
     if not found:
-        raise ImageError(f"expected images in {path}, got none")
+        raise no_images(path)
     return found
 
 

@@ -51,7 +51,7 @@ __all__ = [
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")  # two letters at least, since C:/ is a folder; a Path has one slash
 
 
-def open_store(location: Store | Path | str | None = None) -> Store:
+def open_store(location: Store | os.PathLike[str] | str | None = None) -> Store:
     """The store at a folder, in a packed file (.zip), or at a URL that fsspec knows (`s3://BUCKET/FOLDER`).
 
     The default one for None; "file:FOLDER" is a folder too; a store for itself. Touches nothing.
@@ -60,7 +60,7 @@ def open_store(location: Store | Path | str | None = None) -> Store:
         return location
     if location is not None and not isinstance(location, str | os.PathLike):
         raise ConfigError(f"expected store to be a folder, a packed file, a URL or a Store, got {location!r}")
-    text = str(location if location is not None else default_location())
+    text = os.fspath(default_location() if location is None else location)
     url = _URL.fullmatch(text)
     if url and url[1] != "file":
         try:

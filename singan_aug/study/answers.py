@@ -23,6 +23,7 @@ FAILED_CHECKS_RATIO = 1 / 3  # whoever fails more of the attention checks is lef
 EXPOSURE_TOLERANCE = 1.25  # times the exposure that was wanted: longer looks are left out
 RESAMPLED = 5  # participants from which on the interval is of them, not of answers
 RESAMPLES = 10_000
+NO_ANSWERS = "expected answers of a study, got none: name CSV files that participants saved"
 Z_95 = 1.959964
 
 
@@ -85,7 +86,7 @@ def read_answers(paths: Iterable[Path]) -> list[Answer]:
         named = ", ".join(f"{study} ({path.name})" for study, path in studies.items())
         raise ConfigError(f"expected answers of one study, got {named}: score each by itself")
     if not answers:
-        raise ConfigError("expected answers of a study, got none")
+        raise ConfigError(NO_ANSWERS)
     return list(answers.values())
 
 
@@ -96,7 +97,11 @@ def score_answers(answers: Sequence[Answer], *, seed: int = 0) -> list[Confusion
     image stood longer than a quarter above what was wanted. The interval is a percentile bootstrap over participants
     where there are five or more, since answers of one person are not independent; else Wilson's over answers
     (Wilson 1927), which is too narrow as far as people differ.
+
+    Raises `ConfigError` where there are no answers, or none that count.
     """
+    if not answers:
+        raise ConfigError(NO_ANSWERS)
     return [
         _confusion(protocol, of_it, seed)
         for protocol in PROTOCOLS

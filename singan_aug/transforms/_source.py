@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,7 +50,7 @@ class Settings:
 
     start_scale: Any = None  # as `StartScaleRule` takes it; "fine" where neither it nor a strength is given
     strength: float | None = None  # 0 to 10, in place of a start scale
-    store: str | None = None  # folder; the default store for None
+    store: str | os.PathLike[str] | None = None  # folder; the default store for None
     config: FitConfig | None = None  # pyramids of this config alone; the one fitted last for None
     on_miss: OnMiss = "error"
     p: float = 0.5  # how likely an image is replaced

@@ -90,7 +90,7 @@ class SinGANAugment(SeededTransform):
         # to_dict, hence A.save, reads the attributes named like arguments, and JSON must hold them.
         self.start_scale = start_scale
         self.strength = strength
-        self.store = None if store is None else open_store(os.fspath(store)).location
+        self.store = None if store is None else open_store(store).location
         self.config = None if wanted is None else wanted.model_dump(mode="json")
         self.on_miss = on_miss
         self.device = device

@@ -77,8 +77,7 @@ class SinGANPaste(SeededTransform):
         p: float = 0.5,
     ) -> None:
         super().__init__(p=p)
-        folder = None if store is None else os.fspath(store)
-        settings = Settings(start_scale, store=folder, config=config, on_miss=on_miss, p=1.0)
+        settings = Settings(start_scale, store=store, config=config, on_miss=on_miss, p=1.0)
         self._source = PasteSource(settings, objects, PasteSettings(where, allowed, zoom, mirror, light, edge_px))
 
     @classmethod

@@ -62,12 +62,11 @@ class SinGANAugment(BasicTransform):
         confine_margin_px: float = 8.0,
     ) -> None:
         super().__init__()
-        folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
             Settings(
                 start_scale,
                 strength,
-                folder,
+                store,
                 config,
                 on_miss,
                 p=p,

@@ -70,12 +70,11 @@ class SinGANAugment(Augmentation):
         recompute_boxes: bool = False,
     ) -> None:
         super().__init__()
-        folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
             Settings(
                 start_scale,
                 strength,
-                folder,
+                store,
                 config,
                 on_miss,
                 p=p,

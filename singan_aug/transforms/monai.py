@@ -73,12 +73,11 @@ class SinGANAugment(_Drawing, Transform):
         confine: Confine | None = None,
         confine_margin_px: float = 8.0,
     ) -> None:
-        folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
             Settings(
                 start_scale,
                 strength,
-                folder,
+                store,
                 config,
                 on_miss,
                 p=p,
@@ -137,12 +136,11 @@ class SinGANAugmentd(_Drawing, MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.mask_keys: tuple[Hashable, ...] = ensure_tuple(mask_keys)
-        folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
             Settings(
                 start_scale,
                 strength,
-                folder,
+                store,
                 config,
                 on_miss,
                 p=p,

@@ -65,12 +65,11 @@ class SinGANAugment(BaseTransform):
         confine: Confine | None = None,
         confine_margin_px: float = 8.0,
     ) -> None:
-        folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
             Settings(
                 start_scale,
                 strength,
-                folder,
+                store,
                 config,
                 on_miss,
                 p=p,

@@ -111,12 +111,11 @@ class SinGANAugment(v2.Transform):
         confine_margin_px: float = 8.0,
     ) -> None:
         super().__init__()
-        folder = None if store is None else os.fspath(store)
         self._source = VariantSource(
             Settings(
                 start_scale,
                 strength,
-                folder,
+                store,
                 config,
                 on_miss,
                 p,

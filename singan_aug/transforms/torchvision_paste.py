@@ -79,8 +79,7 @@ class SinGANPaste(v2.Transform):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        folder = None if store is None else os.fspath(store)
-        settings = Settings(start_scale, store=folder, config=config, on_miss=on_miss, p=p, seed=seed)
+        settings = Settings(start_scale, store=store, config=config, on_miss=on_miss, p=p, seed=seed)
         self._source = PasteSource(settings, objects, PasteSettings(where, allowed, zoom, mirror, light, edge_px))
 
     def extra_repr(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singan_aug.errors import ImageError
-from singan_aug.images import IMAGE_SUFFIXES, Pixels, load_image, quiet_decoding, resize_mask, resize_pixels
+from singan_aug.images import IMAGE_SUFFIXES, Pixels, load_image, no_images, quiet_decoding, resize_mask, resize_pixels
 from singan_aug.trial.protocol import Protocol
 
 __all__ = ["Labelled", "alike_groups", "choose", "read", "read_for_crops"]
@@ -193,7 +193,7 @@ def _images(folder: Path, names: Sequence[str]) -> tuple[list[Pixels], Labels]:
     for c, name in enumerate(names):
         paths = [path for path in (folder / name).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
         if not paths:
-            raise ImageError(f"expected images in {folder / name}, got none")
+            raise no_images(folder / name)
         with quiet_decoding():
             images += [_three(load_image(path).pixels) for path in sorted(paths)]
         labels += [c] * len(paths)
