@@ -15,42 +15,42 @@ VANISHED = 0.1  # of the finest scale's gradient: less than this at the coarsest
 TITLES = {
     "upsampling": (
         "Which upsampling between scales?",
-        "Three generated scales; what a scale makes is upsampled by about 1.4 for the next. The learned ones "
-        "double the size and begin as bilinear (transposed convolution) or nearest (sub-pixel convolution).",
+        "Three generated scales. The picture of a scale is upsampled by about 1.4 for the next one. Two upsamplings "
+        "are learned: they double the size, and begin as bilinear (transposed) or as nearest neighbour (sub-pixel).",
     ),
     "blocks": (
         "Which blocks, with BatchNorm or without?",
-        "One generated scale; the same block in generator and critic. Squeeze-and-excitation looks at the "
-        "whole image, all others at 3 px.",
+        "One generated scale. Generator and critic have the same block. Squeeze-and-excitation looks at the whole "
+        "image, all others at 3 px. *Normalised*: with BatchNorm.",
     ),
     "schedule": (
         "Scale by scale, some together, or end to end? Do gradients vanish?",
-        'Three generated scales. "Last two together" trains the newest scale and the one below it, which '
-        "learns a tenth as fast (ConSinGAN's schedule on our networks). End to end trains all from the start,"
-        " on the draws of the finest alone or on those of every scale.",
+        'Three generated scales. "Last two together" trains the newest scale and the one below it, which learns a '
+        'tenth as fast (ConSinGAN\'s schedule on our networks). "End to end" trains all scales from the start, with '
+        "a loss at the finest scale only, or at every scale.",
     ),
     "noise": (
         "How strong should noise be at finer scales?",
-        "Three generated scales. In proportion to the RMSE of the upsampled reconstruction (the paper; factor"
-        " 0.1), the same around each pixel (local), constant (0.02, in [-1, 1]), or with a factor that is "
-        "learned (at the networks' rate, by which it can move a few per cent in so few steps).",
+        "Three generated scales. Noise in proportion to the RMSE of the upsampled reconstruction (the paper; factor "
+        "0.1); the same, but around each pixel (local); constant (0.02, in [-1, 1]); or with a factor that is learned "
+        "(at the learning rate of the networks, so it can change by a few per cent only).",
     ),
     "objective": (
-        "Which objective is least unstable?",
-        "One generated scale. Semi-dual transport is an exact critic: one scalar for each 7x7 patch of the source.",
+        "Which loss is most stable?",
+        "One generated scale. Semi-dual transport is an exact critic: one number for each 7x7 patch of the source.",
     ),
     "full length": (
-        "Do the objectives compare alike after five times as many steps?",
-        "WGAN-GP with 300 steps, the others again with what takes as many processor seconds.",
+        "Is it the same after five times as many steps?",
+        "WGAN-GP has 300 steps. The others get the same processor seconds.",
     ),
     "preset": (
         "Is there a better part for the preset as it is?",
-        "The preset `learned` as it ships (one generated scale, sliced Wasserstein distance, no BatchNorm), and the "
-        "same with one part changed.",
+        "The preset `learned` (one generated scale, sliced Wasserstein distance, no BatchNorm), and the same with one "
+        "part changed.",
     ),
     "preset stack": (
         "And with three generated scales in the preset?",
-        "The preset's objective, network and noise on three scales, without crops, and one part changed.",
+        "The preset's loss, network and noise on three scales, without crops, and the same with one part changed.",
     ),
 }
 NAMES = {  # of the bases, where noise is unfrozen
@@ -60,10 +60,10 @@ NAMES = {  # of the bases, where noise is unfrozen
     "preset stack": "the preset with three generated scales",
 }
 UNFROZEN = """
-## Where should noise be unfrozen?
+## Which scales should get new noise?
 
-A draw from start scale s has fresh noise at s and above; below it lies the reconstruction. All start scales of both
-bases: 0 (and 1 and 2 of three) are generated, those above are copied.
+A draw from start scale s has new noise at scale s and at finer scales. The coarser scales are those of the
+reconstruction. The table has all start scales. Scale 0 is generated (of three: 0, 1 and 2); finer scales are copied.
 
 {table}
 **Answer.** {answer}
@@ -98,12 +98,12 @@ PARTS = (  # what it is, what the preset has, and which question has the others
 ADOPTED = """
 ## What the preset takes
 
-What wins at equal cost becomes the preset's: less SIFID from start scale 0 at the finest scale, its interval below 1,
-and no less diversity. The present preset generates one scale, so upsampling, schedule and the noise of finer scales
-play no part in it as it ships; they were tried with three.
+The preset takes a part if it is better at equal cost: less SIFID from start scale 0 at the finest scale, with an
+interval below 1, and not less diversity. The preset has one generated scale. So upsampling, schedule and the noise of
+finer scales do nothing in it; they were tried with three scales.
 
 {table}
-Semi-dual transport and learned upsamplings were not tried in the preset: what they do beside WGAN-GP stands above.
+Semi-dual transport and learned upsamplings were not tried in the preset. The tables above compare them with WGAN-GP.
 """
 HEAD = (
     *(
@@ -119,29 +119,34 @@ HEAD = (
 
 INTRODUCTION = """# Questions about the parts, answered by experiment
 
-A review of SinGAN asked what its parts are worth. `python -m benchmarks.ablation` answers for generated scales as the
-preset `learned` has them, and `python -m benchmarks.report` writes this page out of
-`benchmarks/results/ablation.json`; no figure or verdict here is typed by hand. What was predicted, and what became of
-it, is in [research.md](research.md).
+What are the parts of SinGAN worth: its upsampling, blocks, training schedule, noise and loss? Each section asks one
+question, and ends with an **answer**. The last section says what the preset `learned` takes from this. The experiments
+are about generated scales only. Words: [glossary](glossary.md).
 
-- **Equal cost.** Every arm gets as many steps as take the processor seconds of its base, found by short fits
-  beforehand; the seconds that its fits took are in the table. The bases have {steps} steps a scale. Training is short
-  here, and a part that only pays later loses.
-- **Sizes.** 128 px on the long side. One generated scale has 25 to 71 px on the short side, as the photo asks for;
-  three have 25, 35 and 49 px where the photo is 96 px high. Finer scales are copied.
-- **Two bases.** Most questions are asked of the network and noise of the preset `learned` with the paper's objective,
-  WGAN-GP. The last two are asked of the preset as it ships, since a part that helps a critic need not help without one.
-- **Measures.** SIFID, diversity and incoherence (the share of 7x7 patches that the source has nowhere) of draws from
-  start scale 0, if not said, at the finest scale; SIFID and incoherence also at the output of the last generated scale,
-  before anything is copied.
-- **"Times the base"** is the geometric mean over photos, seeds averaged, with its 95 % interval (Student's t, paired
-  by photo). *Clear* means that this interval leaves out 1. Of the {compared} arms that are compared so, one in twenty
-  would come out clear by chance alone.
-- **Chance** is the deviation of the logarithm of SIFID over the seeds of one photo, mean over photos.
-- **Failed**: share of fits that diverged (losses or draws not finite), and that collapsed (diversity at the generated
-  scale under a tenth of the base's median for the photo).
-- No arm's learning rate was tuned; that of the preset was, for its own parts. Distances between patches have the
-  weight 30, since 10 and 40 gave the same on three other photos.
+`python -m benchmarks.ablation` runs the experiments. `python -m benchmarks.report` writes this page from
+`benchmarks/results/ablation.json`, figures and answers too. What was expected before, and what became of it:
+[research log](research.md).
+
+**How to read the tables**
+
+- **Arm**: one variant of the method. The first arm of each table is the *base*; the others differ from it in one part.
+- **Equal cost.** Each arm gets as many training steps as take the processor seconds of its base. The bases have
+  {steps} steps for each scale. This is short, so a part that needs long training loses here.
+- **Sizes.** Photos are 128 px on the long side. One generated scale has 25 to 71 px on its short side, as the photo
+  needs. Three generated scales have 25, 35 and 49 px (of a photo 96 px high). Finer scales are copied.
+- **Two bases.** Most questions take the network and the noise of the preset `learned`, but the paper's loss, WGAN-GP.
+  Two questions take the preset itself, because a part that helps a critic may not help without one.
+- **SIFID, diversity, incoherence**: of draws from start scale 0, if nothing else is said. SIFID and incoherence are
+  given twice: at the finest scale, and at the last generated scale, before anything is copied.
+- **"Times the base"**: the ratio to the base, with its 95 % interval (geometric mean over photos, seeds averaged;
+  Student's t, paired by photo). 1 means: as the base. *Clear* means that the interval does not include 1. {compared}
+  arms are compared, and one in twenty would be clear by chance alone.
+- **Chance**: how much SIFID changes from seed to seed (standard deviation of its logarithm for one photo, mean over
+  photos).
+- **Failed**: share of fits that diverged (numbers not finite), and share that collapsed (diversity under a tenth of the
+  base's median).
+- The learning rate was tuned for the preset's own parts, and for no arm. Distances between patches have the weight 30;
+  10 and 40 gave the same on three other photos.
 
 {date}, commit {commit}; {device}.
 """
@@ -218,7 +223,7 @@ def _verdict(own: Sequence[Row], measure: str = "sifid") -> str:
         f"clearly {kind} than {base['arm']}: {', '.join(kinds[kind])}" for kind in ("better", "worse") if kinds[kind]
     ]
     if kinds["trade"]:
-        parts.append(f"clearly other in SIFID, but with diversity to match: {', '.join(kinds['trade'])}")
+        parts.append(f"better or worse in SIFID, but diversity changes in the same way: {', '.join(kinds['trade'])}")
     undecided = len(others) - sum(map(len, kinds.values()))
     if undecided:
         parts.append(f"no clear difference from {base['arm']} in {undecided} of {len(others)} arms")
@@ -236,7 +241,7 @@ def _chance(rows: Sequence[Row]) -> str:
         return ""
     own.sort(key=lambda row: float(row["seed_deviation"]))
     told = ", ".join(f"{row['arm']} {row['seed_deviation']:.2f}" for row in own)
-    return f"From the least to the most left to chance: {told}."
+    return f"SIFID changes from seed to seed by, from least to most: {told}."
 
 
 def _gradients(rows: Sequence[Row]) -> str:
@@ -248,7 +253,7 @@ def _gradients(rows: Sequence[Row]) -> str:
     ratios = coarsest / finest
     vanishes = "vanishes" if np.median(ratios) < VANISHED else "does not vanish"
     return (
-        "End to end with one loss at the finest scale, the gradient of the coarsest generator is "
+        "With one loss at the finest scale, end to end, the gradient of the coarsest generator is "
         f"{np.median(ratios):.2f} times that of the finest (median over the course of training; {ratios[0]:.2f} in the "
         f"first step, {ratios[-1]:.2f} at the end): it {vanishes}."
     )
@@ -257,11 +262,7 @@ def _gradients(rows: Sequence[Row]) -> str:
 def _factors(rows: Sequence[Row]) -> str:
     own = [row["factor"] for row in rows if row["what"] == "learned factor of the noise"]
     told = " and ".join(f"{each['median']:.2f} ({each['q25']:.2f} to {each['q75']:.2f})" for each in own)
-    return (
-        f"What the noise of the two finer scales learned to be multiplied by: {told} (median, quartiles)."
-        if own
-        else ""
-    )
+    return f"The factors that were learned for the two finer scales: {told} (median, quartiles)." if own else ""
 
 
 def _unfrozen(rows: Sequence[Row]) -> str:
@@ -272,12 +273,10 @@ def _unfrozen(rows: Sequence[Row]) -> str:
     for row in rows:
         table += f"| {NAMES[row['arm']]} | {row['start_scale']} | {row['diversity']:.2f} | {row['sifid']:.3f} |\n"
     beaten = [row for row in rows if any(_beats(other, row) for other in rows if other["arm"] == row["arm"])]
-    answer = (
-        "Realism is bought with diversity: no start scale has more diversity and less SIFID than another of its base."
-    )
+    answer = "More diversity costs realism: no start scale has more diversity and less SIFID than another of its base."
     if beaten:
         told = ", ".join(f"{row['start_scale']} ({NAMES[row['arm']]})" for row in beaten)
-        answer = f"Mostly realism is bought with diversity; but some start scale is better in both than {told}."
+        answer = f"Mostly, more diversity costs realism. But some start scale is better in both than {told}."
     return UNFROZEN.format(table=table, answer=answer)
 
 

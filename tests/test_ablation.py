@@ -247,7 +247,7 @@ def _page(cells: list[Row]) -> str:
         (
             0.5,
             {"diversity": 0.25},
-            "clearly other in SIFID, but with diversity to match: learned (0.50 (0.50 to 0.50))",
+            "better or worse in SIFID, but diversity changes in the same way: learned (0.50 (0.50 to 0.50))",
         ),
         (1.0, {}, "no clear difference from in proportion to RMSE in 3 of 3 arms"),
     ],
