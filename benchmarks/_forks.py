@@ -77,8 +77,8 @@ def start_workers_by_fork() -> None:
 
 def _in_one_worker(function: Callable[..., Any], arguments: Iterable[Sequence[Any]]) -> Iterator[Any]:
     """As in `workers`, but for how the process is started."""
-    beginning = {"initializer": workers._begin_worker, "initargs": (os.getpid(),)}
-    with ProcessPoolExecutor(1, mp_context=get_context("fork"), **beginning) as executor:
+    context, parent = get_context("fork"), (os.getpid(),)
+    with ProcessPoolExecutor(1, context, initializer=workers._begin_worker, initargs=parent) as executor:
         for each in arguments:
             yield executor.submit(function, *each).result()
 

@@ -149,7 +149,7 @@ class Display:
                 self._advance()
             case dataset.Waiting(held, limit_sec):
                 for path, holder in held[:MOST_HELD]:
-                    complain(f"{path}: claimed by {holder}; waiting up to {duration(limit_sec)} (--wait)")
+                    complain(f"{path}: claimed by {holder}; waiting up to {duration(limit_sec)} (--wait-sec)")
                 if len(held) > MOST_HELD:
                     complain(f"and {len(held) - MOST_HELD} more images that others have claimed")
             case dataset.Outcome(path, status):

@@ -402,6 +402,20 @@ def test_an_image_that_vanishes_after_planning_fails_alone(photos: Path, store: 
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
+def test_an_image_that_is_replaced_after_planning_fails_and_says_so(
+    photos: Path, store: DirectoryStore, at_once: int
+) -> None:
+    def replace(event: Event) -> None:
+        if isinstance(event, Plan):
+            _photo(photos / "0.png", 7)
+
+    report = fit_dataset([photos], store, TINY, jobs=1, batch_images=at_once, on_event=replace)
+    assert _statuses(report) == {"0.png": "failed", "1.png": "fitted", "2.png": "fitted"}
+    assert "was changed while others were fitted" in report.failed[0].message
+    assert sorted(store.keys()) == sorted([_key(1), _key(2)])
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
 def test_what_is_deleted_from_the_store_meanwhile_has_failed(photos: Path, store: DirectoryStore, at_once: int) -> None:
     fit_dataset([photos / "0.png"], store, TINY, jobs=1)
 

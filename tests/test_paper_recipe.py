@@ -14,6 +14,7 @@ import singan_aug
 from singan_aug.config import FitConfig
 from singan_aug.fitting import fit
 from singan_aug.fitting.generated import fitter, training
+from singan_aug.fitting.generated.adam import Adam
 from singan_aug.fitting.generated.losses import (
     critic_loss,
     generator_loss,
@@ -206,7 +207,7 @@ def test_initial_biases_are_zero() -> None:
 
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: None)
+    monkeypatch.setattr(Adam, "step", lambda self: None)
     monkeypatch.setattr(training, "COLLAPSED", 0.0)
 
 
@@ -335,18 +336,17 @@ def test_the_rate_drops_at_iteration_1600_of_2000() -> None:
 
 
 class Step:
-    def __init__(self, optimiser: torch.optim.Adam) -> None:
-        (group,) = optimiser.param_groups
-        self.rate, self.betas = group["lr"], tuple(group["betas"])
-        self.of_critic = group["params"][-1].numel() == 1
-        self.gradients = [parameter.grad.clone() for parameter in group["params"]]
+    def __init__(self, optimiser: Adam) -> None:
+        self.rate, self.betas = optimiser.rate, optimiser.betas
+        self.of_critic = optimiser.parameters[-1].numel() == 1
+        self.gradients = [parameter.grad.clone() for parameter in optimiser.parameters if parameter.grad is not None]
 
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     """Every step that an Adam optimiser takes; the weights stay as they are."""
     taken: list[Step] = []
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: taken.append(Step(self)))
+    monkeypatch.setattr(Adam, "step", lambda self: taken.append(Step(self)))
     monkeypatch.setattr(training, "COLLAPSED", 0.0)
     return taken
 

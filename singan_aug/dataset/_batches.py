@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from singan_aug.config import FitConfig
 from singan_aug.dataset._events import OnEvent, Outcome, Progress, Todo
-from singan_aug.dataset._processes import Fits, fitted_outcome
+from singan_aug.dataset._processes import Fits, fitted_outcome, key_of
 from singan_aug.errors import FitDivergedError, ImageError, LabelError, StoreWriteError, is_out_of_memory
 from singan_aug.images import LoadedImage, Mask, Pixels, map_images, quiet_decoding
-from singan_aug.store import Store, make_key
+from singan_aug.store import Store
 
 if TYPE_CHECKING:
     from singan_aug.fitting import FitEvent
@@ -93,10 +93,11 @@ def _fit_together(
                     store.failures.note(item.key, str(result))
                 yield Outcome(item.path, "failed", item.key, str(result), item.notes)
                 continue
-            store.save(make_key(pixels, config, mask), result, name=item.path.name, source_size=pixels.shape[:2])
+            key = key_of(item, pixels, config, mask)
+            store.save(key, result, name=item.path.name, source_size=pixels.shape[:2])
             store.failures.forget(item.key)
             yield fitted_outcome(item, result, each_sec)
-        except StoreWriteError as error:
+        except (ImageError, StoreWriteError) as error:
             yield Outcome(item.path, "failed", item.key, str(error), item.notes)
 
 

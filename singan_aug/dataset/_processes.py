@@ -24,15 +24,15 @@ from singan_aug.errors import (
     WorkerLostError,
     is_out_of_memory,
 )
-from singan_aug.images import load_image, quiet_decoding
-from singan_aug.store import Store, make_key, open_store
+from singan_aug.images import Mask, Pixels, load_image, quiet_decoding
+from singan_aug.store import Key, Store, make_key, open_store
 from singan_aug.workers import side_by_side
 
 if TYPE_CHECKING:
     from singan_aug.fitting import FitEvent
     from singan_aug.pyramid import Pyramid
 
-__all__ = ["Fits", "choose_jobs", "fitted_outcome"]
+__all__ = ["Fits", "choose_jobs", "fitted_outcome", "key_of"]
 
 WORKER_LOAD = 4e10  # multiply-adds that take longer than starting a worker process and importing torch in it
 POLL_SEC = 0.5  # how often to look whether another process is done with an image
@@ -104,7 +104,7 @@ class Fits:
             if left_sec <= 0:
                 for item in busy:
                     message = (
-                        f"{held[item.key]} has claimed it, for more than {wait_sec:g} s (--wait): end that process"
+                        f"{held[item.key]} has claimed it, for more than {wait_sec:g} s (--wait-sec): end that process"
                     )
                     self._settle(Outcome(item.path, "failed", item.key, message, item.notes))
                 busy = []
@@ -216,14 +216,23 @@ def _fit_and_save(item: Todo, store: Store, config: FitConfig, device: str, send
     with one_thread(), quiet_decoding():
         pixels = load_image(item.path).pixels
         size = (pixels.shape[0], pixels.shape[1])
-        mask = item.mask and item.mask.read(size)
+        mask = None if item.mask is None else item.mask.read(size)
+        key = key_of(item, pixels, config, mask)
         pyramid = fit(pixels, config, mask=mask, device=device, on_event=tell, checkpoint=unfinished)
-        store.save(make_key(pixels, config, mask), pyramid, name=item.path.name, source_size=size)
+        store.save(key, pyramid, name=item.path.name, source_size=size)
     store.failures.forget(item.key)
     if unfinished:
         with suppress(OSError):
             unfinished.unlink()
     return fitted_outcome(item, pyramid, time.process_time() - started_sec)
+
+
+def key_of(item: Todo, pixels: Pixels, config: FitConfig, mask: Mask | None) -> Key:
+    """The one it was planned with. Raises `ImageError` where the file holds another image or mask by now."""
+    key = make_key(pixels, config, mask)
+    if str(key) != item.key:
+        raise ImageError("the image or its mask was changed while others were fitted: run the same command again")
+    return key
 
 
 def fitted_outcome(item: Todo, pyramid: Pyramid, process_sec: float) -> Outcome:

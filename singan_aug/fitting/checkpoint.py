@@ -25,11 +25,9 @@ __all__ = [
     "Checkpoint",
     "State",
     "UnfitStateError",
-    "adam_state",
     "alike",
     "as_tensor",
     "identity_of",
-    "restore_adam",
     "restoring",
     "under",
 ]
@@ -138,24 +136,3 @@ def alike(known: Tensor, kept: Tensor) -> Tensor:
     if known.shape != kept.shape or not kept.is_floating_point():
         raise ValueError(f"expected {tuple(known.shape)}, got {tuple(kept.shape)}")
     return torch.empty_like(known).copy_(kept)
-
-
-def adam_state(optimiser: torch.optim.Optimizer, name: str) -> dict[str, Tensor]:
-    """Moments and counts of all parameters."""
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    return {
-        f"{name}.{number}.{what}": tensor
-        for number, parameter in enumerate(parameters)
-        for what, tensor in optimiser.state.get(parameter, {}).items()
-    }
-
-
-def restore_adam(optimiser: torch.optim.Optimizer, name: str, state: State) -> None:
-    """The same again, in the layout of the parameters. Raises KeyError, ValueError."""
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    for number, parameter in enumerate(parameters):
-        kept = under(f"{name}.{number}", state)
-        moments = {what: alike(parameter, kept[what]) for what in ("exp_avg", "exp_avg_sq")}
-        fused = optimiser.param_groups[0].get("fused")
-        step = kept["step"].reshape(()).to(parameter.device if fused else "cpu")
-        optimiser.state[parameter] = {"step": step, **moments}

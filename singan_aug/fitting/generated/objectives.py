@@ -15,7 +15,8 @@ from torch.nn.utils.parametrize import cached, register_parametrization
 from singan_aug._registry import Registry
 from singan_aug.config import Generated
 from singan_aug.errors import ConfigError
-from singan_aug.fitting.checkpoint import State, adam_state, as_tensor, restore_adam, under
+from singan_aug.fitting.checkpoint import State, as_tensor, under
+from singan_aug.fitting.generated.adam import Adam
 from singan_aug.fitting.generated.losses import (
     critic_loss,
     generator_loss,
@@ -98,9 +99,8 @@ class _Adversarial:
         if isinstance(below, type(self)) and below._width == width:
             self.critic.load_state_dict(below.critic.state_dict())
         self.critic.to(device).to(memory_format=torch.channels_last)
-        self._optimiser = torch.optim.Adam(
-            self.critic.parameters(), lr=schedule.learning_rate, betas=(schedule.beta1, schedule.beta2), fused=True
-        )
+        betas = (schedule.beta1, schedule.beta2)
+        self._optimiser = Adam(self.critic.parameters(), schedule.learning_rate, betas, fused=True)
         self._updates = 0
         self._penalty: Tensor | None = None  # the last one
 
@@ -119,8 +119,7 @@ class _Adversarial:
         return None
 
     def set_rate(self, learning_rate: float) -> None:
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate
+        self._optimiser.rate = learning_rate
 
     def update(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """`critic_updates` steps on the same real and fake images, of which one in `penalty_every` has the penalty.
@@ -139,7 +138,7 @@ class _Adversarial:
                         total = loss + every * self._objective.penalty_weight * penalty
                         self._penalty = penalty.detach()
             self._updates += 1
-            self._optimiser.zero_grad(set_to_none=True)
+            self._optimiser.zero_grad()
             total.backward()
             self._optimiser.step()
         self.critic.requires_grad_(False)
@@ -152,13 +151,13 @@ class _Adversarial:
 
     def state(self) -> dict[str, Tensor]:
         """The critic and its optimiser. The last penalty is part of it, since it is told of until the next."""
-        state = {"updates": as_tensor(self._updates), **adam_state(self._optimiser, "adam")}
+        state = {"updates": as_tensor(self._updates), **self._optimiser.state("adam")}
         state |= {} if self._penalty is None else {"penalty": self._penalty}
         return state | {f"critic.{name}": tensor for name, tensor in self.critic.state_dict().items()}
 
     def restore(self, state: State) -> None:
         self.critic.load_state_dict(under("critic", state))
-        restore_adam(self._optimiser, "adam", state)
+        self._optimiser.restore("adam", state)
         self._updates, self._penalty = int(state["updates"]), state.get("penalty")
 
 
@@ -243,7 +242,7 @@ class SemiDual:
                 f"{config.schedule.crop_px}"
             )
         self._objective, self._schedule = config.objective, config.schedule
-        self._learning: tuple[Tensor, torch.optim.Optimizer] | None = None  # the potential, once there is an image
+        self._learning: tuple[Tensor, Adam] | None = None  # the potential, once there is an image
         self._rate, self._device = config.schedule.learning_rate, device
 
     def set_rate(self, learning_rate: float) -> None:
@@ -254,8 +253,7 @@ class SemiDual:
         """`critic_updates` steps of ascent in the potential."""
         known = self._patches(real)
         potential, optimiser = self._potential(known)
-        for group in optimiser.param_groups:
-            group["lr"] = self._rate
+        optimiser.rate = self._rate
         for _ in range(self._objective.critic_updates):
             cost, nearest = semi_dual(self._picked(fake, generator), known, potential)
             share = torch.bincount(nearest, minlength=len(known)).to(potential) / len(nearest)
@@ -273,19 +271,19 @@ class SemiDual:
         if self._learning is None:
             return {}
         potential, optimiser = self._learning
-        return {"potential": potential, **adam_state(optimiser, "adam")}
+        return {"potential": potential, **optimiser.state("adam")}
 
     def restore(self, state: State) -> None:
         """The same again."""
         if state:
-            restore_adam(self._begun(state["potential"].to(self._device))[1], "adam", state)
+            self._begun(state["potential"].to(self._device))[1].restore("adam", state)
 
-    def _potential(self, known: Tensor) -> tuple[Tensor, torch.optim.Optimizer]:
+    def _potential(self, known: Tensor) -> tuple[Tensor, Adam]:
         return self._learning or self._begun(known.new_zeros(len(known)))
 
-    def _begun(self, potential: Tensor) -> tuple[Tensor, torch.optim.Optimizer]:
+    def _begun(self, potential: Tensor) -> tuple[Tensor, Adam]:
         betas = (self._schedule.beta1, self._schedule.beta2)
-        self._learning = potential, torch.optim.Adam([potential], lr=self._rate, betas=betas)
+        self._learning = potential, Adam([potential], self._rate, betas)
         return self._learning
 
     def _patches(self, image: Tensor) -> Tensor:

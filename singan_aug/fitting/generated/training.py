@@ -12,7 +12,8 @@ from torch import Tensor
 
 from singan_aug.config import Generated
 from singan_aug.errors import FitDivergedError
-from singan_aug.fitting.checkpoint import State, adam_state, alike, as_tensor, restore_adam, restoring, under
+from singan_aug.fitting.checkpoint import State, alike, as_tensor, restoring, under
+from singan_aug.fitting.generated.adam import Adam
 from singan_aug.fitting.generated.losses import reconstruction_loss
 from singan_aug.fitting.generated.objectives import Objective
 from singan_aug.fitting.generated.schedule import crop_window, learning_rate, scale_steps
@@ -103,16 +104,14 @@ def train(
     generator, steps, weights = scale.generator, scale_steps(k, schedule), config.objective
     generator.train().requires_grad_(True).to(memory_format=torch.channels_last)
     betas = (schedule.beta1, schedule.beta2)
-    optimiser = torch.optim.Adam(generator.parameters(), lr=schedule.learning_rate, betas=betas, fused=True)
+    optimiser = Adam(generator.parameters(), schedule.learning_rate, betas, fused=True)
     remembered = training_scale.remembered
     z_star, entering, first = torch.zeros_like(real), real, 0
     if kept is not None:
         first, entering, z_star = _restore(kept, generator, optimiser, objective, rng, real, steps)
     for step in range(first, steps):
-        rate = learning_rate(step, steps, schedule)
-        objective.set_rate(rate)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        optimiser.rate = learning_rate(step, steps, schedule)
+        objective.set_rate(optimiser.rate)
         if step % schedule.refresh_steps == 0:
             with torch.no_grad():
                 entering = training_scale.drawn_below(schedule.batch, rng)
@@ -128,7 +127,7 @@ def train(
         for update in range(schedule.generator_updates):
             realism = objective.loss(seen, generator(*fed) if update else drawn, rng)
             error = reconstruction_loss(generator(*known), seen)
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             (weights.objective_weight * realism + weights.reconstruction_weight * error).backward()
             optimiser.step()
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
@@ -148,7 +147,7 @@ def train(
 def _state(
     step: int,  # done
     generator: Generator,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     objective: Objective,
     rng: torch.Generator,
     entering: Tensor,
@@ -158,13 +157,13 @@ def _state(
     state = {"step": as_tensor(step), "rng": rng.get_state(), "entering": entering, "z_star": z_star}
     state |= {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
     state |= {f"objective.{name}": tensor for name, tensor in objective.state().items()}
-    return state | adam_state(optimiser, "adam")
+    return state | optimiser.state("adam")
 
 
 def _restore(
     kept: State,
     generator: Generator,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     objective: Objective,
     rng: torch.Generator,
     real: Tensor,  # on the device to train on
@@ -174,7 +173,7 @@ def _restore(
     with restoring():
         generator.load_state_dict(under("generator", kept))
         objective.restore(under("objective", kept))
-        restore_adam(optimiser, "adam", kept)
+        optimiser.restore("adam", kept)
         rng.set_state(kept["rng"])
         step, entering = int(kept["step"]), kept["entering"].to(real.device)
         if not 0 < step < steps or entering.shape[1:] != real.shape[1:]:

@@ -27,10 +27,15 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     return _conv(inputs, outputs, KERNEL_PX)
 
 
+class _UnsetConv2d(nn.Conv2d):
+    """As `nn.utils.skip_init` would make it, which imports torch's tools for symbolic shapes: a second."""
+
+    def reset_parameters(self) -> None:
+        """Left to `initialise`, or to whoever loads weights."""
+
+
 def _conv(inputs: int, outputs: int, kernel_px: int, *, groups: int = 1, bias: bool = True) -> nn.Conv2d:
-    device = torch.get_default_device()  # which `skip_init` would leave aside
-    conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_px, groups=groups, bias=bias, device=device)
-    return conv
+    return _UnsetConv2d(inputs, outputs, kernel_px, groups=groups, bias=bias)
 
 
 def _shortcut(inputs: int, outputs: int) -> nn.Module:
