@@ -6,11 +6,8 @@ How cost and memory grow is measured in a fresh process for each size, on one ph
 from __future__ import annotations
 
 import argparse
-import resource
-import sys
 import tempfile
 import time
-from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks._memory import peak_bytes
 from benchmarks._result import Row, say, spread, write
 from singan_aug import FitConfig, Pyramid, draw, fast, fit, make_key, open_store, paper, reconstruct
 from singan_aug.presets import PRESETS, preset
@@ -102,15 +100,7 @@ def _measured(name: str, path: Path, size: int, repeats: int) -> tuple[int, list
         started_sec = time.process_time()
         fit(image, config)
         times.append(time.process_time() - started_sec)
-    return image.width * image.height, times[1:], _peak_bytes()
-
-
-def _peak_bytes() -> int:
-    """Of this process alone: on Linux ru_maxrss begins with what the process had that started this one."""
-    with suppress(OSError):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return image.width * image.height, times[1:], peak_bytes()
 
 
 def _stored_bytes(image: Image.Image, config: FitConfig, pyramid: Pyramid) -> float:

@@ -9,9 +9,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import re
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +20,7 @@ import torch
 from PIL import Image
 
 import singan_aug
+from benchmarks._memory import peak_bytes
 from benchmarks._result import Row, say, spread, write
 from singan_aug import SinGANAugment, fit, make_key, open_store
 from singan_aug.images import Pixels
@@ -78,7 +76,7 @@ def _measured(arm: str, photo: Path, store: str, repeats: int) -> tuple[list[flo
     augment, seconds = _made(arm, store), []
     if arm not in OURS:
         augment(_photo(64))  # what libraries load and compile
-    before = _peak_bytes(anew=True)
+    before = peak_bytes(anew=True)
     pixels = np.load(photo)
     for i in range(-1, repeats):  # the first is not counted
         torch.manual_seed(i + 1)
@@ -86,7 +84,7 @@ def _measured(arm: str, photo: Path, store: str, repeats: int) -> tuple[list[flo
         augment(pixels)
         if i >= 0:
             seconds.append(time.process_time() - started_sec)
-    return seconds, _peak_bytes() - before
+    return seconds, peak_bytes() - before
 
 
 def _made(arm: str, store: str) -> Callable[[Pixels], Any]:
@@ -112,20 +110,6 @@ def _warm() -> None:
         pixels, config = _photo(96), preset("fast", finest_px=64)
         open_store(other).save(make_key(pixels, config), fit(pixels, config))
         SinGANAugment(store=other, p=1.0)(Image.fromarray(pixels))
-
-
-def _peak_bytes(*, anew: bool = False) -> float:
-    """The most memory that this process has held; `anew`: from now on, where that can be set (Linux).
-
-    There `ru_maxrss` would begin with what the process held that started this one.
-    """
-    if sys.platform != "linux":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    if anew:
-        Path("/proc/self/clear_refs").write_text("5")
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ pieces and what is unmoved describe draws and are neither.
 
 NOTES = {
     "tasks": """
-`bytes_a_pixel` of 0 says only that a panorama took no more than the peak that its process had inherited when it began.
+The rows `panorama` are older than the layout that `sample` has now: see the suite `panorama`.
 """,
     "paper": """
 The authors' released program at 64 px, one photo, one seed, three scales, 2,000 iterations each: noise amplitude of

@@ -1,16 +1,13 @@
-"""Other uses of a pyramid: super-resolution, harmonized, edited and filled images, animations, panoramas; and costs."""
+"""Other uses of a pyramid: super-resolution, harmonized, edited and filled images, animations; and costs."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import numpy as np
@@ -25,13 +22,10 @@ from singan_aug import FitConfig, Pyramid, fast, fit, learned, paper, tasks
 from singan_aug.images import to_pixels
 from singan_aug.metrics import LpipsAlex, lpips
 from singan_aug.pyramid.resample import resize
-from singan_aug.tasks.sampling import MOST_STRETCH
 
 PAGE = Path(__file__).parents[1] / "docs" / "tasks.md"
 GALLERY = PAGE.parent / "images" / "tasks"
 FACTORS = (2, 4)
-WIDE = (250, 3000)
-NEAR_PX = 2  # of columns so near to where the layout's copies meet, the step counts as one there
 CONFIGS: dict[str, Callable[[], FitConfig]] = {  # whose costs are measured; of `paper` a small one, hardly trained
     "fast": fast,
     "learned": learned,
@@ -65,8 +59,6 @@ def main() -> None:
         rows += redrawn(authors_cases(arguments.authors), network, arguments.sheet)
     rows += redrawn(packaged_cases(), network, GALLERY / "reference.jpg")
     rows += [row for name in CONFIGS for row in _costs(name)]
-    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # for each a process whose memory is its own
-        rows += pool.map(_panorama, ["fast", "learned"], chunksize=1)
     write("tasks", rows, seeds=[0])
 
 
@@ -179,31 +171,6 @@ def _played(frames: Tensor) -> Row:
             tasks.save_clip(frames, path)
             row[f"{suffix[1:]}_bytes"] = path.stat().st_size
     return row
-
-
-def _panorama(name: str) -> Row:
-    """What a wide canvas takes, and how even it is from column to column: where the copies of the source meet that it
-    is laid out with, and elsewhere."""
-    torch.set_num_threads(1)
-    pyramid = fit(opened(PHOTOS / "landscape.jpg"), CONFIGS[name]())
-    tasks.sample(pyramid, 1, (64, 96), start_scale=1)  # what is compiled and allocated once
-    before, started_sec = getrusage(RUSAGE_SELF).ru_maxrss, time.process_time()
-    made = tasks.sample(pyramid, 1, WIDE, start_scale=1)
-    row: Row = {"what": "panorama", "of": name, "size": f"{WIDE[1]}x{WIDE[0]}"}
-    row["process_sec"] = round(time.process_time() - started_sec, 2)
-    row["bytes_a_pixel"] = round((getrusage(RUSAGE_SELF).ru_maxrss - before) * 1024 / made[0, 0].numel(), 1)
-    steps = (made[..., 1:] - made[..., :-1]).abs().mean((0, 1, 2)) * 255  # from each column to the next
-    near = torch.zeros(len(steps), dtype=torch.bool)
-    for join in joins(WIDE[1], pyramid.size[1]):
-        near[max(0, join - NEAR_PX) : join + NEAR_PX] = True
-    row |= {"column_step": spread(steps.tolist()), "column_step_max": round(float(steps.max()), 2)}
-    return row | {"column_step_at_joins": spread(steps[near].tolist())}
-
-
-def joins(width: int, own: int) -> list[int]:
-    """Where the copies of a source meet side by side, on a canvas so wide."""
-    times = max(1, math.ceil(width / own / MOST_STRETCH[1]))
-    return [round(width * k / times) for k in range(1, times)]
 
 
 if __name__ == "__main__":

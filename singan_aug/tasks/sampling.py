@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from singan_aug.errors import ConfigError
@@ -24,9 +23,10 @@ from singan_aug.tasks._entering import redrawn
 
 __all__ = ["sample"]
 
-HOW = Imitation(passes=(4, 2, 1), nearness=(0.3, 0.0), completeness=5e-3, unrest=0.3)
+HOW = Imitation(passes=(4, 2, 1), nearness=(1.0, 0.0), completeness=0.05, unrest=0.3)
 PAIRS = 400_000_000  # patches times places that the first search may compare: seconds
-MOST_STRETCH = (3.0, 1.5)  # down and across: scenes have a sky above, and go on to the left and right
+MOST_STRETCH = (3.0, 1.5)  # of one copy of the source, down and across: a scene has its sky above, and goes on sideways
+OVERLAP = 0.3  # of a copy of the source with the next one, which it fades into
 MOST_SIDE_PX = 16_384
 MOST_PX = 2**26
 
@@ -37,8 +37,9 @@ def sample(
     """Variants of any size and aspect, float [N, C, *size] in [0, 1].
 
     For the pyramid's own size it is what `draw` gives. `draw` takes other sizes too, and stretches the layout; here a
-    larger canvas is laid out with the source and its mirror images side by side, each as large as it was, deformed at
-    random, and then redrawn. So a panorama of 3000 px has mountains as large as the photo's, and more of them.
+    larger canvas is laid out with copies of the source side by side, each about as large as it was and fading into the
+    next, deformed at random, and then redrawn. So a panorama of 3000 px has mountains as large as the photo's, and more
+    of them.
 
     All of the canvas is one: there are no tiles that could show where they meet. Memory is about 150 bytes a pixel
     where scales copy, beside what the pyramid takes; networks work on 2^18 pixels at a time, rows after rows.
@@ -104,11 +105,37 @@ def _lowest_copied(pyramid: Pyramid) -> int:
 
 
 def side_by_side(image: Tensor, size: Size) -> Tensor:
-    """[1, C, *size]: an image, [1, C, h, w], and its mirror images side by side, stretched as little as may be."""
-    axes = []
-    for own, side, most in zip(image.shape[2:], size, MOST_STRETCH, strict=True):
-        times = max(1, math.ceil(side / own / most))
-        axes.append((torch.arange(side, device=image.device) + 0.5) * (times * own / side) * (2 / own) - 1)
-    rows, columns = torch.meshgrid(*axes, indexing="ij")
-    grid = torch.stack([columns, rows], -1)[None].to(image.dtype)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    """[1, C, *size]: copies of an image, [1, C, h, w], side by side; where two meet one fades into the other."""
+    down, across = (
+        _laid(side, own, times).to(image)
+        for side, own, times in zip(size, image.shape[2:], copies(size, (image.shape[2], image.shape[3])), strict=True)
+    )
+    return down @ image @ across.T
+
+
+def _laid(side: int, own: int, times: int) -> Tensor:
+    """[side, own]: how much each place along a side of the canvas takes from each along the image's."""
+    along = (torch.arange(side) + 0.5) / side * (times - (times - 1) * OVERLAP)  # in sides of the image
+    copy = (along / (1 - OVERLAP)).floor().clamp(max=times - 1)
+    within = along - copy * (1 - OVERLAP)
+    faded = torch.where(copy > 0, (within / OVERLAP).clamp(max=1), 1.0)
+    faded = faded.square() * (3 - 2 * faded)  # from the copy before, without a bend at either end
+    laid, places = torch.zeros(side, own), torch.arange(side)
+    for where, share in ((within, faded), (within + 1 - OVERLAP, 1 - faded)):
+        place = (where * own - 0.5).clamp(0, own - 1)
+        low = place.floor()
+        for each, part in ((low, 1 - place + low), ((low + 1).clamp(max=own - 1), place - low)):
+            laid[places, each.long()] += share * part
+    return laid
+
+
+def copies(size: Size, own: Size) -> tuple[int, int]:
+    """How many copies of a source there are, down and across: one as long as it need not be stretched more than that,
+    else as many as are least stretched or shrunk. Across they are also as wide as a single row is high."""
+    down = _copies(size[0], own[0], MOST_STRETCH[0])
+    stretch = min(max(1.0, size[0] / own[0]), MOST_STRETCH[1]) if down == 1 else 1.0
+    return down, _copies(size[1], own[1] * stretch, MOST_STRETCH[1] / stretch)
+
+
+def _copies(side: float, own: float, most: float) -> int:
+    return 1 if side <= most * own else max(2, round((side / own - OVERLAP) / (1 - OVERLAP)))

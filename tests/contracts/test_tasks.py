@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
+import singan_aug
 from singan_aug import cli, tasks
 from singan_aug.config import FitConfig
 from singan_aug.errors import ConfigError, ImageError, StartScaleError
@@ -26,6 +27,7 @@ from singan_aug.pyramid import Pyramid, draw, reconstruct
 from singan_aug.pyramid.copied import region
 from singan_aug.pyramid.generated import networks
 from singan_aug.pyramid.resample import resize
+from singan_aug.tasks import sampling
 from tests.conftest import PHOTO_SIZE, copies, make_photo, mixed, quick_paper
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -252,9 +254,44 @@ def test_a_panorama_has_no_seam_where_copies_or_strips_meet(
     for module, name in ((region, "AT_ONCE_PX"), (networks, "STRIP_PX")):
         monkeypatch.setattr(module, name, 10 * 600)  # strips of 10 rows
     made = tasks.sample(_sloping(preset), 1, (36, 600), start_scale=start_scale, seed=4)
-    columns = [round(600 * k / 9) for k in range(1, 9)]  # 48 px, stretched to 67: where copies of the source meet
+    begins = [600 / 12.2 * 0.7 * k for k in range(1, 17)]  # 17 copies of 48 px: where one fades into the next
+    columns = [round(begin + part * 0.3 * 600 / 12.2) for begin in begins for part in (0, 1)]
     assert not _has_seams(made, 3, columns)
+    photo = pixels_to_unit(SLOPING)
+    cut = (photo[..., 0] - photo[..., -1]).abs().mean()  # where it would begin anew
+    assert (made[..., 1:] - made[..., :-1]).abs().mean((0, 1, 2)).max() < cut / 3
     assert not _has_seams(made, 2, [10, 20, 30])
+
+
+def test_the_sky_of_a_panorama_has_nothing_but_sky() -> None:
+    photo = Image.open(Path(singan_aug.__file__).parent / "photos" / "landscape.jpg")
+    made = tasks.sample(fit(photo, fast(finest_px=96)), 1, (64, 1400), seed=3)
+    assert made[0, 2, :10].min() > 0.7  # the photo's has 0.82, rocks 0.4 and less
+
+
+def test_copies_side_by_side_are_what_they_were_but_where_they_fade() -> None:
+    image = torch.rand(1, 3, 20, 40, generator=torch.Generator().manual_seed(0))
+    wide = sampling.side_by_side(image, (20, 180))  # six copies, 4.5 wide: each 40 px, the next one begins 28 px on
+    for k, (left, right) in enumerate([(0, 28), *[(12, 28)] * 4, (12, 40)]):
+        assert torch.allclose(wide[..., 28 * k + left : 28 * k + right], image[..., left:right], atol=1e-4)
+    low, high = torch.minimum(image[..., 28:], image[..., :12]), torch.maximum(image[..., 28:], image[..., :12])
+    fade = wide[..., 28:40]
+    assert ((fade > low - 1e-4) & (fade < high + 1e-4)).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((20, 60), (1, 1)),
+        ((60, 40), (1, 1)),
+        ((20, 80), (1, 2)),
+        ((20, 180), (1, 6)),
+        ((30, 180), (1, 4)),
+        ((90, 40), (6, 1)),
+    ],
+)
+def test_copies_are_about_as_large_as_the_source(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert sampling.copies(size, (20, 40)) == expected
 
 
 def test_seams_are_found_where_there_are_some() -> None:
