@@ -47,7 +47,7 @@ def paired(one: Sequence[float], other: Sequence[float]) -> Difference:
     try:
         from scipy import stats
     except ModuleNotFoundError:
-        raise ConfigError('intervals need scipy: pip install "singan-aug[bench]"') from None
+        raise ConfigError('intervals need scipy: pip install "singan-aug[choose]"') from None
     differences = np.subtract(one, other)
     mean = float(differences.mean())
     if np.ptp(differences) < 1e-12:
