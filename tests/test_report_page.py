@@ -231,6 +231,10 @@ def test_masks_zoom_and_keys(opened: Any) -> None:
 
 
 def test_it_fits_a_phone_in_the_dark(opened: Any) -> None:
+    assert not opened.is_visible("#totals table")  # pictures come first
+    assert opened.locator(".picture").first.bounding_box()["y"] < 844
+    opened.click("#totals summary")
+    assert opened.is_visible("#totals table")
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
     assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 22, 22)"
 

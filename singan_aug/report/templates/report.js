@@ -7,6 +7,8 @@ const make = (tag, properties = {}, ...children) => {
   return made;
 };
 
+if (matchMedia("(max-width: 600px)").matches) at("totals")?.removeAttribute("open");  // on a phone pictures come first
+
 // Cards are there from the start; their measures and pictures are shown near the view alone, pictures given back far from it.
 
 const cards = entries.map((entry, i) => {
