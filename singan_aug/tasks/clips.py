@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,14 @@ def save_clip(frames: Tensor, path: Path | str, *, fps: float = 15.0, loop: bool
     options: dict[str, Any] = {"quality": WEBP_QUALITY} if path.suffix.lower() == ".webp" else {"optimize": False}
     if loop:
         options["loop"] = 0  # for ever
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), **options)
+    unit_ms = 10 if path.suffix.lower() == ".gif" else 1
+    first.save(path, save_all=True, append_images=rest, duration=_durations_ms(len(pictures), fps, unit_ms), **options)
+
+
+def _durations_ms(count: int, fps: float, unit_ms: int) -> list[int]:
+    """How long each picture is shown: whole units that a format counts in, and as many in all as they should be."""
+    ends = [round(k * 1000 / fps / unit_ms) for k in range(count + 1)]
+    return [unit_ms * (end - begin) for begin, end in pairwise(ends)]
 
 
 def _save_mp4(pictures: list[Image.Image], path: Path, fps: float) -> None:

@@ -389,6 +389,19 @@ def test_a_clip_has_all_pictures_and_plays_for_ever(suffix: str, tmp_path: Path)
     assert np.abs(shown - frames[5].movedim(0, -1).numpy()).mean() < 0.06
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_a_clip_plays_as_fast_as_it_should(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"clip{suffix}"
+    tasks.save_clip(torch.rand(30, 3, 16, 16, generator=torch.Generator().manual_seed(0)), path, fps=15)
+    shown_ms = []
+    with Image.open(path) as clip:
+        for k in range(30):
+            clip.seek(k)
+            clip.load()
+            shown_ms.append(clip.info["duration"])
+    assert sum(shown_ms) == 2000  # GIF counts in hundredths of a second: 60 and 70 ms in turn
+
+
 def test_an_mp4_has_all_pictures(tmp_path: Path) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the video extra is not installed")
     tasks.save_clip(tasks.animate(_pyramid("copied"), frames=6), tmp_path / "clip.mp4", fps=10)
