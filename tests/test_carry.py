@@ -147,6 +147,21 @@ def test_a_broken_one_in_the_target_is_replaced(a: DirectoryStore, b: DirectoryS
     draw(b.load(key), start_scale=0)
 
 
+def test_a_dry_run_of_packing_tells_what_packing_does(a: DirectoryStore, packed: Path, tmp_path: Path) -> None:
+    key = str(make_key(_photo(0), CONFIG))
+    weights = a.root / "pyramids" / key[:2] / key / "pyramid.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    file, before = tmp_path / "new.zip", packed.read_bytes()
+    for place, refused in ((file, f"left out: {weights}"), (packed, "expected a new file to pack into")):
+        dry = _run("pack", a.root, place, "--dry-run")
+        assert (file.exists(), packed.read_bytes()) == (False, before)
+        assert refused in dry.stderr
+        result = _run("pack", a.root, place)
+        assert (dry.exit_code, dry.stderr) == (result.exit_code, result.stderr)
+        assert dry.stdout == result.stdout.replace("pyramids packed", "pyramids would be packed")
+        file.unlink(missing_ok=True)
+
+
 def test_packed_and_unpacked_is_the_same(a: DirectoryStore, packed: Path, tmp_path: Path) -> None:
     assert _run("unpack", packed, tmp_path / "out", "--dry-run").exit_code == 0
     assert not (tmp_path / "out").exists()

@@ -65,14 +65,10 @@ def pack_store(
     if file.suffix != ".zip":
         raise ConfigError(f"expected a file that ends in .zip to pack into, got {file}")
     store = _there(source)
-    if dry_run:
-        known = list(store.entries())
-        weights = sum(getattr(entry, "weights_bytes", 0) for entry in known)
-        say(f"{len(known)} pyramids, {file_size(weights)} of weights, would be packed into {file}")
-        return
     broken: list[Copied] = []
-    count = pack(store, file, broken)
-    say(f"{count} pyramids packed into {file}, {file_size(file.stat().st_size)}")
+    count, packed_bytes = pack(store, file, broken, dry_run=dry_run)
+    would = "would be " if dry_run else ""
+    say(f"{count} pyramids {would}packed into {file}, {file_size(packed_bytes)}")
     _complain_of(broken)
     if broken:
         raise typer.Exit(FAILED)

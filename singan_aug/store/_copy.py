@@ -71,13 +71,16 @@ def _standing(ours: Manifest, source: EntryStore, target: EntryStore, on_conflic
     return "conflict" if on_conflict is OnConflict.KEEP else "there already", told
 
 
-def pack(source: EntryStore, path: Path, broken: list[Copied]) -> int:
-    """Write all whole entries into one new file; how many. Those left out are added to `broken`.
+def pack(source: EntryStore, path: Path, broken: list[Copied], *, dry_run: bool = False) -> tuple[int, int]:
+    """Write all whole entries into one new file: how many, and the bytes of their files. Those left out are added to
+    `broken`. With `dry_run` only tell.
 
     Raises `StoreWriteError`, also where there is such a file.
     """
     if path.exists() or path.is_symlink():
         raise StoreWriteError(f"expected a new file to pack into, got {path}: name another one, or delete it")
+
+    sizes: list[int] = []
 
     def entries() -> Iterator[tuple[str, bytes, bytes]]:
         for key in source.keys():
@@ -86,6 +89,12 @@ def pack(source: EntryStore, path: Path, broken: list[Copied]) -> int:
             except StoreError as error:
                 broken.append(Copied(key, "", "broken", str(error), 0))
                 continue
+            sizes.append(len(text) + len(weights))
             yield key, text, weights
 
-    return write_pack(path, entries())
+    if dry_run:
+        for _ in entries():
+            pass
+    else:
+        write_pack(path, entries())
+    return len(sizes), sum(sizes)
