@@ -4,12 +4,17 @@ Each image is decoded by Pillow, augmented, cropped, flipped, made a float tenso
 Every arm sees the same files in the same order. The arms take turns, so that a ratio compares neighbours in time.
 `images_per_sec` is by the clock and wants an idle machine; `process_ms`, processor time for one image without workers,
 does not. Where live drawing takes long, its arm sees the first of the others' images alone.
+
+The last rows say what a live draw's time goes into: by cProfile, which makes Python's own share look larger, for images
+in memory whose pyramids have been opened.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import itertools
+import pstats
 import shutil
 import tempfile
 import time
@@ -35,6 +40,16 @@ REFERENCE = "TrivialAugmentWide"
 LIVE = "SinGANAugment, live"
 LIVE_AS_IT_COMES = "SinGANAugment, live, p=0.5"  # the default
 LIVE_SHARE = 8  # a live arm sees one image in so many
+PROFILED = 24  # images, each drawn from as often as a live arm has passes
+PARTS = {  # of a live draw: functions by module and name, none of which calls another
+    "finding the pyramid": {("arrays", "to_pixels"), ("_finder", "find")},
+    "shifting regions": {("shifts", "random_shift")},
+    "copying pixels": {("steps_numba", "placed"), ("steps_numba", "copied")},
+    "mending seams": {("improving_numba", "improved")},
+    "blending over seams, rounding": {("scale", "levels_at")},
+    "larger images at their own size": {("_variant", "_redrawn")},
+    "making the PIL image": {("_variant", "held_as")},
+}
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,8 @@ def _rows(paths: list[Path], crop_px: int, options: argparse.Namespace) -> list[
             arms = [_arm(what, some, paths, crop_px, workers, options.images) for what, some in augmentations.items()]
             rows += _measured(arms, crop_px, workers, options.repeats)
             del arms  # and their workers
+        if not options.no_live:
+            rows += _parts(paths[:PROFILED], augmentations[LIVE][0], crop_px, options.repeats)
     return rows
 
 
@@ -159,6 +176,31 @@ def _measured(arms: list[Arm], crop_px: int, workers: int, repeats: int) -> list
         rate, ratio = row["images_per_sec"]["median"], row["rate_ratio"]["median"]
         say(f"{crop_px} px, {workers} workers, {arm.what}: {rate:.0f}/s, {ratio:.2f} of {REFERENCE}'s")
     return rows
+
+
+def _parts(paths: list[Path], augment: SinGANAugment, crop_px: int, repeats: int) -> list[Row]:
+    """One row for each part of a live draw: milliseconds an image, and the share of the whole."""
+    images = [Image.open(path).convert("RGB") for path in paths]
+    for image in images:  # opens the pyramids
+        augment(image)
+    profile = cProfile.Profile()
+    with profile:
+        for image in images * repeats:
+            augment.forward(image)
+    spent_ms: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+    whole_ms = 0.0
+    for (file, _, name), (_, _, _, cumulative_sec, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        each_ms = 1000 * cumulative_sec / (len(images) * repeats)
+        if (Path(file).parent.name, Path(file).stem, name) == ("transforms", "torchvision", "forward"):
+            whole_ms = each_ms
+        for part, functions in PARTS.items():
+            if (Path(file).stem, name) in functions:
+                spent_ms[part] += each_ms
+    spent_ms["Python around it"] = whole_ms - sum(spent_ms.values())
+    return [
+        {"what": f"a live draw: {part}", "crop_px": crop_px, "ms": round(ms, 3), "share": round(ms / whole_ms, 3)}
+        for part, ms in spent_ms.items()
+    ]
 
 
 if __name__ == "__main__":
