@@ -83,14 +83,18 @@ def test_images_are_resized_alike(own: Size, size: Size, how: str) -> None:
 def test_pixels_are_copied_and_blended_alike(channels: int, size: Size) -> None:
     source = torch.rand(1, channels, 24, 33, generator=_numbers()) - 0.5
     origin = _pieces((24, 33), size)
-    made: dict[str, list[Tensor]] = {"copied": [], "blended": [], "levels": []}
+    made: dict[str, list[Tensor]] = {"copied": [], "blended": [], "blending": [], "levels": []}
     for steps in (steps_torch, steps_numba):
         blendable = steps.blendable(source, 3.0)
         made["copied"].append(steps.copied(origin, steps.packed_pixels(source)))
         made["blended"].append(steps.blended(origin, blendable))
+        made["blending"].append(steps.blending(origin, blendable))
         made["levels"].append(steps.blended_levels(origin, blendable))
     assert torch.equal(*made["copied"])
     torch.testing.assert_close(*made["blended"], rtol=0, atol=5e-6)
+    for blended, copied, blending in zip(made["blended"], made["copied"], made["blending"], strict=True):
+        assert blending.shape[1] == min(3, channels)
+        torch.testing.assert_close(blending, (blended - copied)[:, :3], rtol=0, atol=1e-6)
     # Where a value lies half-way between two levels, rounding decides.
     assert int((made["levels"][0].int() - made["levels"][1].int()).abs().max()) <= 1
     assert float((made["levels"][0] != made["levels"][1]).float().mean()) < 0.01

@@ -57,6 +57,13 @@ class Traced:
         with torch.no_grad(), one_thread():
             return _joined([canvas.levels for canvas in self.canvases])
 
+    @cached_property
+    def change(self) -> Tensor | None:
+        """[n, C', H, W], C' = 3 at most: what blending over seams has added to the source's pixels, in [0, 1]."""
+        with torch.no_grad(), one_thread():
+            found = [canvas.change / 2 for canvas in self.canvases if canvas.change is not None]
+        return _joined(found) if found else None
+
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the first variants in a row."""
         return rows_as_png([self.images])

@@ -19,6 +19,7 @@ class Canvas:
 
     image: Tensor  # [N, C, h, w] in about [-1, 1]
     origin: Tensor | None  # [N, 2, h, w] int64: row and column in the source, where pixels were copied from it
+    change: Tensor | None = None  # [N, C', h, w]: what was added to the first of their channels
 
     def __init__(self, image: Tensor, origin: Tensor | None = None) -> None:
         self.image, self.origin = image, origin

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from singan_aug.errors import LabelError
 from singan_aug.images import Pixels, kept_where, like, pixels_to_unit, to_grey, to_unit_channels, turn_between
-from singan_aug.pyramid import Pyramid, reconstruct, trace
+from singan_aug.pyramid import Pyramid, trace
 from singan_aug.pyramid.confine import Confined, Confinement, confined, object_of
 from singan_aug.pyramid.drawing import Traced
 from singan_aug.pyramid.resample import resize
@@ -79,7 +79,7 @@ def drawn(
             return sharp_levels, find_field
     field = find_field()
     sharp = carry_mask(pixels_to_unit(pixels).to(field.device), field)
-    return (sharp[:3] + _blended(traced, pyramid, own_code, relation, pixels)).clamp(0.0, 1.0), lambda: field
+    return (sharp[:3] + _blended(traced, own_code, relation, pixels)).clamp(0.0, 1.0), lambda: field
 
 
 def _redrawn(traced: Traced, pyramid: Pyramid, own_code: int, relation: Relation, pixels: Pixels) -> Tensor | None:
@@ -87,22 +87,18 @@ def _redrawn(traced: Traced, pyramid: Pyramid, own_code: int, relation: Relation
     from singan_aug.pyramid.copied.enlarging_numba import redrawn  # numba is not imported before it is needed
 
     assert traced.origins is not None
+    assert traced.change is not None
     origins, source_size = turned_origins(traced.origins[0], pyramid.size, own_code, relation.match.turn_code)
     if pixels.shape[0] < origins.shape[1] or pixels.shape[1] < origins.shape[2]:
         return None
-    change = turn_between(_change(traced, pyramid), own_code, relation.match.turn_code)
+    change = turn_between(traced.change[0], own_code, relation.match.turn_code)
     return redrawn(origins, source_size, pixels, _recoloured(change, relation)[: min(3, pixels.shape[2])])
 
 
-def _change(traced: Traced, pyramid: Pyramid) -> Tensor:
-    """[C, h, w]: what blending over seams has changed, which is smooth."""
-    assert traced.origins is not None
-    return traced.images[0] - carry_mask(reconstruct(pyramid)[0], traced.origins[0])
-
-
-def _blended(traced: Traced, pyramid: Pyramid, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
-    """[C, H, W]: the same at the size of `pixels`."""
-    return as_held((1.0 + _change(traced, pyramid)) / 2, own_code, relation, pixels)[:3] * 2 - 1.0
+def _blended(traced: Traced, own_code: int, relation: Relation, pixels: Pixels) -> Tensor:
+    """[C, H, W]: what blending over seams has changed, which is smooth, at the size of `pixels`."""
+    assert traced.change is not None
+    return as_held((1.0 + traced.change[0]) / 2, own_code, relation, pixels)[:3] * 2 - 1.0
 
 
 def drawn_confined(
@@ -127,7 +123,7 @@ def drawn_confined(
     origins, size = traced.origins[0], (pixels.shape[0], pixels.shape[1])
     field = sample_field(origins, pyramid.size, size, own_code, relation.match.turn_code)
     source = pixels_to_unit(pixels)[:3].to(field.device)
-    draw = carry_mask(source, field) + _blended(traced, pyramid, own_code, relation, pixels)
+    draw = carry_mask(source, field) + _blended(traced, own_code, relation, pixels)
     return confined(draw, source, field, region.to(field.device), how)
 
 

@@ -18,7 +18,7 @@ from singan_aug.compiled import exact, summing
 from singan_aug.pyramid.copied.coordinates import SEAM_LIMIT
 from singan_aug.pyramid.copied.sampling import phases, sampled_places
 
-__all__ = ["Blendable", "blendable", "blended", "blended_levels", "low_frequencies"]
+__all__ = ["Blendable", "blendable", "blended", "blended_levels", "blending", "low_frequencies"]
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -58,6 +58,13 @@ def blended(origin: Tensor, source: Blendable) -> Tensor:
     """As steps_torch.blended."""
     made = np.empty((len(origin), len(source.pixels), *origin.shape[2:]), np.float32)
     _blended(origin.contiguous().numpy(), source.pixels, *_smoothed(origin, source), made)
+    return torch.from_numpy(made)
+
+
+def blending(origin: Tensor, source: Blendable) -> Tensor:
+    """As steps_torch.blending."""
+    made = np.empty((len(origin), len(source.low), *origin.shape[2:]), np.float32)
+    _blended(origin.contiguous().numpy(), np.zeros_like(source.low), *_smoothed(origin, source), made)
     return torch.from_numpy(made)
 
 

@@ -78,6 +78,11 @@ class CopiedCanvas(Canvas):
         """The same to 8 bits."""
         return self._scale.levels_at(self.origin)
 
+    @cached_property
+    def change(self) -> Tensor:  # type: ignore[override]
+        """What blending over seams adds to the pixels of the source."""
+        return self._scale.change_at(self.origin)
+
 
 @dataclass(frozen=True, eq=False)
 class CopiedScale(Scale):
@@ -224,6 +229,13 @@ class CopiedScale(Scale):
         """[N, C, h, w] in about [-1, 1]: what is copied from these coordinates, seams blended."""
         pixels: Tensor = self._steps.blended(origin, self._blendable) if self.blend_px else self._copied(origin)
         return pixels
+
+    def change_at(self, origin: Tensor) -> Tensor:
+        """[N, C', h, w], C' = 3 at most: what blending over seams adds to what is copied from these coordinates."""
+        if not self.blend_px:
+            return self.source.new_zeros(len(origin), min(3, self.source.shape[1]), *origin.shape[2:])
+        change: Tensor = self._steps.blending(origin, self._blendable)
+        return change
 
     def levels_at(self, origin: Tensor) -> Tensor:
         """uint8 [N, C, h, w]: the same to 8 bits."""

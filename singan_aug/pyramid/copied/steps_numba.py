@@ -18,6 +18,7 @@ from singan_aug.pyramid.copied.blending_numba import (
     blendable,
     blended,
     blended_levels,
+    blending,
     low_frequencies,
 )
 from singan_aug.pyramid.copied.drifting_numba import moved
@@ -32,6 +33,7 @@ __all__ = [
     "blendable",
     "blended",
     "blended_levels",
+    "blending",
     "copied",
     "followed",
     "improved",

@@ -26,6 +26,7 @@ __all__ = [
     "blendable",
     "blended",
     "blended_levels",
+    "blending",
     "copied",
     "describe",
     "followed",
@@ -177,7 +178,13 @@ def blendable(source: Tensor, blend_px: float) -> Blendable:
 
 
 def blended(origin: Tensor, source: Blendable) -> Tensor:
-    """As `copied`, with the low frequencies of neighbouring pieces blended; a mask is left as it is.
+    """As `copied`, with the low frequencies of neighbouring pieces blended; a mask is left as it is."""
+    step, image = blending(origin, source), copied(origin, source.pixels)
+    return torch.cat([image[:, : step.shape[1]] + step, image[:, step.shape[1] :]], dim=1)
+
+
+def blending(origin: Tensor, source: Blendable) -> Tensor:
+    """[N, C', h, w]: what `blended` adds to the pixels at `origin`, [N, 2, h, w].
 
     Inside a piece both terms of the step are about the same and hardly anything changes. Across the edge of an object
     the step is large and meant to be: it is kept. What is blended is smooth already, so it is looked at in steps of
@@ -186,9 +193,7 @@ def blended(origin: Tensor, source: Blendable) -> Tensor:
     down, right = (_blurring(side, source.blend_px, origin.device) for side in origin.shape[2:])
     sampled = copied(origin.index_select(2, down[0]).index_select(3, right[0]), source.low)
     step = down[1] @ sampled @ right[1].T - copied(origin, source.lower)
-    step = step * torch.exp(-((step.abs().amax(1, keepdim=True) / SEAM_LIMIT) ** 2))
-    image = copied(origin, source.pixels)
-    return torch.cat([image[:, : step.shape[1]] + step, image[:, step.shape[1] :]], dim=1)
+    return step * torch.exp(-((step.abs().amax(1, keepdim=True) / SEAM_LIMIT) ** 2))
 
 
 def blended_levels(origin: Tensor, source: Blendable) -> Tensor:
