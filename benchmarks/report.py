@@ -64,7 +64,7 @@ def main() -> None:
 def page() -> str:
     """The page that the committed results give, with the committed plots."""
     shown = [f"\n![{text}](images/{name})\n" for name, text in CAPTIONS.items() if (PLOTS / name).exists()]
-    return INTRODUCTION + "".join(shown) + "".join(_section(result) for result in _results().values())
+    return INTRODUCTION + "".join(shown) + "".join(_section(*named) for named in _results().items())
 
 
 def questions() -> str | None:
@@ -78,10 +78,10 @@ def _results() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
 
 
-def _section(result: dict[str, Any]) -> str:
+def _section(name: str, result: dict[str, Any]) -> str:
     clean = "" if result["clean_checkout"] else ", with changes that were not committed"
-    versions = ", ".join(f"{name} {result['versions'][name]}" for name in ("python", "torch"))
-    head = f"\n## {result['suite']}\n\n`{result['command'].strip()}`\n\n"
+    versions = ", ".join(f"{package} {result['versions'][package]}" for package in ("python", "torch"))
+    head = f"\n## {name}\n\n`{result['command'].strip()}`\n\n"
     head += f"{result['date']}, commit {result['commit']}{clean}; "
     head += f"{result['device']}, {result['threads']} thread(s); {versions}\n"
     head += NOTES.get(result["suite"], "")
