@@ -52,9 +52,11 @@ def sifid_by_scipy(real: Path, fake: Path, stem: nn.Module) -> float:
     (mean, covariance), (other_mean, other_covariance) = (_statistics(path, stem) for path in (real, fake))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", linalg.LinAlgWarning)  # some channels never see anything: singular, no harm
-        root = np.real(linalg.sqrtm(covariance @ other_covariance))
+        root = np.trace(np.real(linalg.sqrtm(covariance @ other_covariance)))
+    if not np.isfinite(root):  # SciPy 1.18 gives NaN for a singular product; the trace is the sum of its roots
+        root = np.sqrt(np.maximum(linalg.eigvals(covariance @ other_covariance).real, 0)).sum()
     apart = np.square(mean - other_mean).sum()
-    return float(apart + np.trace(covariance + other_covariance - 2 * root))
+    return float(apart + np.trace(covariance + other_covariance) - 2 * root)
 
 
 def _statistics(path: Path, stem: nn.Module) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,7 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4  # links to headings, as GitHub makes them
 
 nb_execution_mode = "cache"  # a page is executed again when its code changes
-nb_execution_timeout = 900  # seconds a cell, on a machine that does other things too
+nb_execution_timeout = 1200  # seconds for a cell: a busy machine may be many times as slow as an idle one
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
