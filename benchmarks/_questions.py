@@ -158,7 +158,7 @@ def page(result: Mapping[str, Any]) -> str:
     compared = [row for row in rows if row["what"] in TITLES]
     bases = {question: next(row for row in compared if row["what"] == question) for question in _questions(compared)}
     text = INTRODUCTION.format(
-        steps=" or ".join(str(steps) for steps in dict.fromkeys(row["steps"] for row in bases.values())),
+        steps=" or ".join(map(str, sorted({row["steps"] for row in bases.values()}))),
         compared=len(compared) - len(bases),
         **{name: result[name] for name in ("date", "commit", "device")},
     )
@@ -269,6 +269,7 @@ def _unfrozen(rows: Sequence[Row]) -> str:
     """The bases from each start scale."""
     if not rows:
         return ""
+    rows = sorted(rows, key=lambda row: list(NAMES).index(row["arm"]))
     table = "| base | start scale | diversity | SIFID |\n| --- | --- | --- | --- |\n"
     for row in rows:
         table += f"| {NAMES[row['arm']]} | {row['start_scale']} | {row['diversity']:.2f} | {row['sifid']:.3f} |\n"
