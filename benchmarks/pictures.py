@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 import singan_aug
 from benchmarks._result import say
 from benchmarks.report import PLOTS
-from singan_aug import FitConfig, Pyramid, draw, fast, fit, learned, open_store, smooth
+from singan_aug import FitConfig, Pyramid, draw, fast, fit, learned, open_store, smooth, tasks
 from singan_aug.presets import preset
 from singan_aug.pyramid import Traced, trace
 
@@ -108,6 +108,37 @@ def _paper(options: argparse.Namespace) -> Figure | None:
     photo = np.asarray(_photo("landscape").resize(pyramid.size[::-1], Image.Resampling.BICUBIC))
     row = [("the photo, 64 px", photo), *((f"variant {i + 1}", image) for i, image in enumerate(drawn))]
     return _grid([row], interpolation="nearest")
+
+
+def _tasks_paper(options: argparse.Namespace) -> Figure | None:
+    """Every task that gives a picture, on `fast` and on `paper`, both of the landscape at the size of the latter."""
+    if options.paper is None:
+        say("tasks/paper: left out, since --paper names no store")
+        return None
+    store = open_store(options.paper)
+    made = store.load(next(iter(store.keys())))
+    size = made.size[::-1]
+    photo, flower = (_photo(name).convert("RGB").resize(size) for name in ("landscape", "dandelion"))
+    pasted, moved, hole = photo.copy(), photo.copy(), Image.new("L", size)
+    pasted.paste(flower.crop((4, 4, 28, 26)), (24, 20))
+    moved.paste(photo.crop((40, 10, 54, 23)), (15, 15))
+    hole.paste(255, (12, 7, 28, 20))
+    rows = []
+    for name, pyramid in (("fast", fit(photo, fast())), ("paper", made)):
+        drawn = {
+            "sample": tasks.sample(pyramid, 1, seed=SEED),
+            "super-resolution": tasks.super_resolution(pyramid, 3),
+            "harmonize": tasks.harmonize(pyramid, pasted),
+            "edit": tasks.edit(pyramid, moved),
+            "inpaint": tasks.inpaint(pyramid, photo, hole),
+            "paint": tasks.paint(pyramid, photo.resize((8, 5)).resize(size)),
+            "style": tasks.style(pyramid, flower),
+            "animate": tasks.animate(pyramid, frames=8, seed=SEED)[4:5],
+            "interpolate": tasks.interpolate(pyramid, 0, 1, frames=3)[1:2],
+        }
+        shown = [(f"{name}, {task}", _shown(images)[0]) for task, images in drawn.items()]
+        rows += [shown[:5], shown[5:]]
+    return _grid(rows, 11.0)
 
 
 def _start_scales(_: argparse.Namespace) -> Figure:
@@ -225,6 +256,7 @@ def _writing(_: argparse.Namespace) -> Figure:
 PICTURES: dict[str, Callable[[argparse.Namespace], Figure | None]] = {
     **{f"preset-{name}": _preset(name) for name in ("fast", "smooth", "best", "learned")},
     "preset-paper": _paper,
+    "tasks/paper": _tasks_paper,
     "learned": _learned,
     "start-scales": _start_scales,
     "pyramid": _pyramid,
