@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_what_changed_is_read_again_and_what_went_is_forgotten(
     assert isinstance(entries[second.key], Broken)
     assert entries[third.key] == third
     assert set(read) == {second.key, str(make_key(photo, CONFIG))}
-    with sqlite3.connect(_catalogue(store)) as database:
+    with closing(sqlite3.connect(_catalogue(store))) as database, database:
         assert {key for (key,) in database.execute("SELECT key FROM entries")} == set(entries) - {second.key}
 
 
@@ -97,12 +98,12 @@ def _truncate(path: Path) -> None:
 
 
 def _forge_rows(path: Path) -> None:
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE entries SET width = 'wide', name = '[', config = 'none'")
 
 
 def _forge_layout(path: Path) -> None:
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TRIGGER evil AFTER INSERT ON entries BEGIN DELETE FROM entries; END")
 
 

@@ -144,6 +144,7 @@ def _opened(path: Path) -> sqlite3.Connection | None:
     if path.is_symlink() or path.parent.is_symlink() or (path.exists() and not path.is_file()):
         return None
     for mode, again in (("rwc", True), ("rwc", False), ("ro", False)):
+        database = None
         try:
             database = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=5.0)
             database.execute("PRAGMA trusted_schema = OFF")
@@ -154,9 +155,11 @@ def _opened(path: Path) -> sqlite3.Connection | None:
                 database.commit()
             elif found != [_CONFIGS, _TABLE]:
                 raise sqlite3.DatabaseError("another layout")
-        except sqlite3.OperationalError:  # it cannot be written, or another process writes it
-            continue
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            if database is not None:
+                database.close()
+            if isinstance(error, sqlite3.OperationalError):  # it cannot be written, or another process writes it
+                continue
             if not again:
                 return None
             with suppress(OSError):

@@ -745,6 +745,7 @@ def test_of_several_images_one_that_stays_is_told(folder: str) -> None:
         transform(_pil(RGB), _pil(UNKNOWN))
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")  # torch's own
 def test_a_compiled_pipeline_draws_the_same(folder: str) -> None:
     pipeline = v2.Compose([_torchvision(0, store=folder), v2.ToDtype(torch.float32, scale=True)])
     compiled: Any = torch.compile(pipeline, backend="eager")
