@@ -107,25 +107,26 @@ def _lowest_copied(pyramid: Pyramid) -> int:
 def side_by_side(image: Tensor, size: Size) -> Tensor:
     """[1, C, *size]: copies of an image, [1, C, h, w], side by side; where two meet one fades into the other."""
     down, across = (
-        _laid(side, own, times).to(image)
+        _laid(side, own, times, image)
         for side, own, times in zip(size, image.shape[2:], copies(size, (image.shape[2], image.shape[3])), strict=True)
     )
     return down @ image @ across.T
 
 
-def _laid(side: int, own: int, times: int) -> Tensor:
-    """[side, own]: how much each place along a side of the canvas takes from each along the image's."""
-    along = (torch.arange(side) + 0.5) / side * (times - (times - 1) * OVERLAP)  # in sides of the image
+def _laid(side: int, own: int, times: int, image: Tensor) -> Tensor:
+    """[side, own], of the kind of `image`: what each place along the canvas takes from each along the image."""
+    places = torch.arange(side, dtype=image.dtype, device=image.device)
+    along = (places + 0.5) / side * (times - (times - 1) * OVERLAP)  # in sides of the image
     copy = (along / (1 - OVERLAP)).floor().clamp(max=times - 1)
     within = along - copy * (1 - OVERLAP)
     faded = torch.where(copy > 0, (within / OVERLAP).clamp(max=1), 1.0)
     faded = faded.square() * (3 - 2 * faded)  # from the copy before, without a bend at either end
-    laid, places = torch.zeros(side, own), torch.arange(side)
+    laid = image.new_zeros(side, own)
     for where, share in ((within, faded), (within + 1 - OVERLAP, 1 - faded)):
         place = (where * own - 0.5).clamp(0, own - 1)
         low = place.floor()
         for each, part in ((low, 1 - place + low), ((low + 1).clamp(max=own - 1), place - low)):
-            laid[places, each.long()] += share * part
+            laid[places.long(), each.long()] += share * part
     return laid
 
 
