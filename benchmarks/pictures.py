@@ -98,12 +98,19 @@ def _learned(_: argparse.Namespace) -> Figure:
     return _grid(rows, 14.0)
 
 
-def _paper(options: argparse.Namespace) -> Figure | None:
+def _of_paper(options: argparse.Namespace, name: str) -> Pyramid | None:
+    """The pyramid of the preset `paper` to draw a picture from; None where there is none."""
     if options.paper is None:
-        say("paper: left out, since --paper names no store")
+        say(f"{name}: left out, since --paper names no store")
         return None
     store = open_store(options.paper)
-    pyramid = store.load(next(iter(store.keys())))
+    return store.load(next(iter(store.keys())))
+
+
+def _paper(options: argparse.Namespace) -> Figure | None:
+    pyramid = _of_paper(options, "preset-paper")
+    if pyramid is None:
+        return None
     drawn = _shown(draw(pyramid, 3, 0, seed=SEED))
     photo = np.asarray(_photo("landscape").resize(pyramid.size[::-1], Image.Resampling.BICUBIC))
     row = [("the photo, 64 px", photo), *((f"variant {i + 1}", image) for i, image in enumerate(drawn))]
@@ -112,11 +119,9 @@ def _paper(options: argparse.Namespace) -> Figure | None:
 
 def _tasks_paper(options: argparse.Namespace) -> Figure | None:
     """Every task that gives a picture, on `fast` and on `paper`, both of the landscape at the size of the latter."""
-    if options.paper is None:
-        say("tasks/paper: left out, since --paper names no store")
+    made = _of_paper(options, "tasks/paper")
+    if made is None:
         return None
-    store = open_store(options.paper)
-    made = store.load(next(iter(store.keys())))
     size = made.size[::-1]
     photo, flower = (_photo(name).convert("RGB").resize(size) for name in ("landscape", "dandelion"))
     pasted, moved, hole = photo.copy(), photo.copy(), Image.new("L", size)

@@ -41,7 +41,7 @@ def sample(
     next, deformed at random, and then redrawn. So a panorama of 3000 px has mountains as large as the photo's, and more
     of them.
 
-    All of the canvas is one: there are no tiles that could show where they meet. Memory is about 150 bytes a pixel
+    All of the canvas is one: there are no tiles that could show where they meet. Memory is 140 to 170 bytes a pixel
     where scales copy, beside what the pyramid takes; networks work on 2^18 pixels at a time, rows after rows.
 
     Args:

@@ -37,7 +37,10 @@ class Adam:
     def step(self) -> None:
         """One step of each parameter that has a gradient."""
         stepped = {number: each for number, each in enumerate(self.parameters) if each.grad is not None}
-        moments = [self._moments.setdefault(number, self._at_rest(each)) for number, each in stepped.items()]
+        for number, each in stepped.items():
+            if number not in self._moments:
+                self._moments[number] = self._at_rest(each)
+        moments = [self._moments[number] for number in stepped]
         adam(
             list(stepped.values()),
             [each.grad for each in stepped.values() if each.grad is not None],
